@@ -1,0 +1,1 @@
+//! Holds the examples; see the `*.rs` files beside this crate's `Cargo.toml`.
