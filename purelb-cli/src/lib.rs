@@ -1,1 +1,9 @@
-//! placeholder
+//! PureLB's programs: the `allocator`, the `lbnodeagent` and the `purelb` command.
+//!
+//! * [`program`]: what the two daemons run.
+//! * [`command`]: the subcommands of `purelb`.
+//! * [`lab`]: a small cluster of network namespaces on one machine.
+
+pub mod command;
+pub mod lab;
+pub mod program;

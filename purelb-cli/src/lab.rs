@@ -1,0 +1,28 @@
+//! The lab: a small cluster of network namespaces on one machine, without Kubernetes installed.
+//!
+//! Every part is a network namespace held by an open file of one process, so nothing is left of it
+//! when that process ends, and nothing of the machine's own network is touched.
+//!
+//! * [`privilege`]: the rights it needs; an ordinary user gets them in a user namespace.
+//! * [`namespace`], [`topology`]: a bridge, nodes, a router and a client.
+//! * [`process`]: the real programs, each in its namespace.
+//! * [`api`]: the in-memory Kubernetes API they talk to.
+//! * [`observe`], [`capture`], [`responder`]: what can be seen from outside the programs: links,
+//!   addresses and routes as `ip` prints them, announcing frames, answers to a client.
+//! * [`demo`], [`story`]: the half-minute tour.
+//! * [`state`], [`join`]: finding and entering a running lab from another terminal.
+
+pub mod background;
+pub mod capture;
+pub mod ip;
+pub mod join;
+pub mod namespace;
+pub mod observe;
+pub mod privilege;
+pub mod process;
+#[doc(hidden)]
+pub mod require;
+pub mod responder;
+pub mod state;
+pub mod stop;
+pub mod topology;

@@ -1,0 +1,76 @@
+//! The one thread on which the lab's asynchronous parts run: signals, the API, the responders.
+
+use std::future::Future;
+use std::io;
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::{Builder, Handle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::stop::Stop;
+
+/// A tokio runtime on a thread of its own, which ends, with all its tasks, when this is dropped.
+#[derive(Debug)]
+pub struct Background {
+    handle: Handle,
+    end: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Background {
+    /// Starts the thread.
+    pub fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel::<()>();
+        let thread = thread::Builder::new().name("background".into()).spawn(move || {
+            // Either the sender spoke or it is gone: both mean the end.
+            let _ = runtime.block_on(ended);
+        })?;
+        Ok(Self { handle, end: Some((end, thread)) })
+    }
+
+    /// Runs `task` there until it is done or this is dropped.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.handle.spawn(task);
+    }
+
+    /// Turns SIGINT, SIGTERM and SIGHUP into a raised `stop`; a second one ends the process on the
+    /// spot (the kernel then removes all that the lab made).
+    pub fn stop_on_signals(&self, stop: Stop) -> io::Result<()> {
+        let _inside = self.handle.enter();
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        self.spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+                if stop.is_requested() {
+                    std::process::exit(130);
+                }
+                stop.request();
+            }
+        });
+        Ok(())
+    }
+
+    /// Calls `work` where it may create tokio's sockets and timers.
+    pub fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _inside = self.handle.enter();
+        work()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some((end, thread)) = self.end.take() {
+            drop(end);
+            // A panic in a task has been printed already.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The two daemons. Each has one entry point, so that its own binary and the multi-call `purelb`
+//! run the same code.
+
+pub mod allocator;
+pub mod lbnodeagent;
