@@ -2,8 +2,10 @@
 //!
 //! * [`program`]: what the two daemons run.
 //! * [`command`]: the subcommands of `purelb`.
+//! * [`driver`]: the one loop that both daemons run.
 //! * [`lab`]: a small cluster of network namespaces on one machine.
 
 pub mod command;
+pub mod driver;
 pub mod lab;
 pub mod program;

@@ -1,0 +1,239 @@
+//! The one loop that drives a state machine of the core against the real world.
+
+use std::collections::VecDeque;
+use std::future::Future;
+
+use futures::FutureExt;
+use purelb_core::machine::Machine;
+use tokio::time::{Instant, sleep_until};
+
+/// The most facts that are taken in before the actions they led to are carried out.
+const BATCH: usize = 256;
+
+/// The world around a [`Machine`]: carries out its actions and tells it facts.
+///
+/// What takes time, such as a request to the Kubernetes API, is only *started* by
+/// [`perform`](Self::perform); the host keeps it as a future, polls it in [`event`](Self::event),
+/// and hands its result over as a fact.
+pub trait Host {
+    /// What it is the world of.
+    type Machine: Machine;
+    /// Why the loop is over.
+    type Ended;
+
+    /// Carries out everything the machine asked for since the last call, in order, without waiting.
+    /// What is known at once is pushed to `facts`, and handed over before anything else.
+    fn perform(
+        &mut self,
+        actions: Vec<<Self::Machine as Machine>::Action>,
+        facts: &mut VecDeque<<Self::Machine as Machine>::Event>,
+    );
+
+    /// The next fact, or why there will be none any more.
+    ///
+    /// Must be cancel-safe: the future is dropped whenever a deadline comes first, and nothing may
+    /// be lost by that. Receiving from a channel or a stream is; a sequence of awaits is not.
+    fn event(
+        &mut self,
+    ) -> impl Future<Output = Result<<Self::Machine as Machine>::Event, Self::Ended>>;
+
+    /// Whether the machine has nothing left to do, asked after its actions were carried out.
+    fn finished(&self, machine: &Self::Machine) -> Option<Self::Ended>;
+}
+
+/// Drives `machine` until its host says why it ended.
+///
+/// Actions are drained into one batch and handed to the host; then the loop waits for a fact or the
+/// machine's deadline, whichever is first. A deadline that is due goes before facts, so that a busy
+/// source cannot hold up a lease; facts that are already there are taken in together, in their
+/// order, so that a burst is answered by one batch of actions.
+pub async fn drive<H: Host>(machine: &mut H::Machine, host: &mut H) -> H::Ended {
+    let mut facts = VecDeque::new();
+    loop {
+        let actions: Vec<_> = std::iter::from_fn(|| machine.poll_action()).collect();
+        if !actions.is_empty() {
+            host.perform(actions, &mut facts);
+        }
+        if let Some(ended) = host.finished(machine) {
+            return ended;
+        }
+        if !facts.is_empty() {
+            for fact in facts.drain(..) {
+                machine.handle_event(fact, now());
+            }
+            continue;
+        }
+        let deadline = machine.poll_timeout();
+        let due = Instant::from_std(deadline.map_or_else(now, |deadline| deadline.at));
+        tokio::select! {
+            biased;
+            // Cancel-safe: a timer holds nothing.
+            () = sleep_until(due), if deadline.is_some() => {
+                tracing::trace!(why = deadline.map(|deadline| deadline.why), "deadline");
+                machine.handle_timeout(now());
+            }
+            // Cancel-safe: the host promises it.
+            fact = host.event() => match fact {
+                Ok(fact) => machine.handle_event(fact, now()),
+                Err(ended) => return ended,
+            },
+        }
+        for _ in 1..BATCH {
+            let overdue = machine.poll_timeout().is_some_and(|deadline| deadline.at <= now());
+            // Polled once and dropped, which is cancelling it: the host promises that this is safe.
+            match if overdue { None } else { host.event().now_or_never() } {
+                Some(Ok(fact)) => machine.handle_event(fact, now()),
+                Some(Err(ended)) => return ended,
+                None => break,
+            }
+        }
+    }
+}
+
+/// The runtime's clock, which a test may pause.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use purelb_core::machine::Deadline;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Asks for one action per fact, and for a call once its deadline is due.
+    #[derive(Default)]
+    struct Echo {
+        actions: VecDeque<String>,
+        deadline: Option<std::time::Instant>,
+    }
+
+    impl Machine for Echo {
+        type Event = &'static str;
+        type Action = String;
+
+        fn handle_event(&mut self, event: &'static str, now: std::time::Instant) {
+            if event == "arm" {
+                self.deadline = Some(now + Duration::from_secs(5));
+            }
+            self.actions.push_back(event.to_owned());
+        }
+
+        fn handle_timeout(&mut self, now: std::time::Instant) {
+            if self.deadline.is_some_and(|at| at <= now) {
+                self.deadline = None;
+                self.actions.push_back("deadline".to_owned());
+            }
+        }
+
+        fn poll_action(&mut self) -> Option<String> {
+            self.actions.pop_front()
+        }
+
+        fn poll_timeout(&self) -> Option<Deadline> {
+            self.deadline.map(|at| Deadline { at, why: "test" })
+        }
+    }
+
+    struct World {
+        source: mpsc::UnboundedReceiver<&'static str>,
+        batches: Vec<Vec<String>>,
+        done_after: &'static str,
+        done: bool,
+    }
+
+    impl World {
+        fn new(done_after: &'static str) -> (mpsc::UnboundedSender<&'static str>, Self) {
+            let (sender, source) = mpsc::unbounded_channel();
+            (sender, Self { source, batches: Vec::new(), done_after, done: false })
+        }
+    }
+
+    #[derive(Debug, PartialEq)]
+    enum Ended {
+        Finished,
+        SourceGone,
+    }
+
+    impl Host for World {
+        type Machine = Echo;
+        type Ended = Ended;
+
+        fn perform(&mut self, actions: Vec<String>, facts: &mut VecDeque<&'static str>) {
+            if actions.iter().any(|action| action == "ask") {
+                facts.push_back("answer");
+            }
+            self.done |= actions.iter().any(|action| action == self.done_after);
+            self.batches.push(actions);
+        }
+
+        async fn event(&mut self) -> Result<&'static str, Ended> {
+            self.source.recv().await.ok_or(Ended::SourceGone)
+        }
+
+        fn finished(&self, _: &Echo) -> Option<Ended> {
+            self.done.then_some(Ended::Finished)
+        }
+    }
+
+    fn run(
+        setup: impl FnOnce(&mpsc::UnboundedSender<&'static str>),
+        done_after: &'static str,
+    ) -> (Ended, Vec<Vec<String>>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let (sender, mut world) = World::new(done_after);
+        setup(&sender);
+        let mut machine = Echo::default();
+        let ended = runtime.block_on(async {
+            let keep = (done_after != "never").then_some(sender);
+            let ended = drive(&mut machine, &mut world).await;
+            drop(keep);
+            ended
+        });
+        (ended, world.batches)
+    }
+
+    #[test]
+    fn a_burst_of_facts_is_answered_by_one_batch() {
+        let (ended, batches) = run(
+            |sender| {
+                for fact in ["a", "b", "c"] {
+                    sender.send(fact).unwrap();
+                }
+            },
+            "c",
+        );
+        assert_eq!(ended, Ended::Finished);
+        assert_eq!(batches, [["a", "b", "c"]]);
+    }
+
+    #[test]
+    fn what_is_known_at_once_comes_before_the_next_fact() {
+        let (_, batches) = run(
+            |sender| {
+                sender.send("ask").unwrap();
+            },
+            "answer",
+        );
+        assert_eq!(batches, [["ask"], ["answer"]]);
+    }
+
+    #[test]
+    fn a_deadline_wakes_the_loop() {
+        let (_, batches) = run(|sender| sender.send("arm").unwrap(), "deadline");
+        assert_eq!(batches, [["arm"], ["deadline"]]);
+    }
+
+    #[test]
+    fn the_end_of_a_source_ends_the_loop() {
+        let (ended, _) = run(|_| {}, "never");
+        assert_eq!(ended, Ended::SourceGone);
+    }
+}
