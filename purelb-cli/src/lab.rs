@@ -14,6 +14,7 @@
 
 pub mod background;
 pub mod capture;
+pub mod client;
 pub mod ip;
 pub mod join;
 pub mod namespace;
@@ -23,6 +24,7 @@ pub mod process;
 #[doc(hidden)]
 pub mod require;
 pub mod responder;
+pub mod samples;
 pub mod state;
 pub mod stop;
 pub mod topology;
