@@ -1,12 +1,16 @@
 //! The decisions of PureLB, a service load balancer for Kubernetes, without any I/O.
 
+pub mod announcement;
 pub mod config;
+pub mod election;
 pub mod group;
 pub mod host;
 pub mod kernel;
 pub mod lease;
+pub mod link;
 pub mod machine;
 pub mod name;
+pub mod place;
 pub mod range;
 pub mod service;
 pub mod store;

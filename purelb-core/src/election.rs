@@ -1,0 +1,57 @@
+//! Which node an address belongs to: rendezvous hashing, compatible with the Go PureLB to the byte.
+
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+
+use crate::name::NodeName;
+
+/// The node that `ip` belongs to: of all candidates the one with the lowest SHA-256 of
+/// `<node>#<ip>`.
+///
+/// Every node that knows the same candidates names the same winner, and a candidate that goes moves
+/// only the addresses that it had. The address is hashed in its canonical text: dotted quad, or
+/// RFC 5952 in lower case; an IPv4-mapped IPv6 address counts as IPv4.
+pub fn winner<'a>(
+    ip: IpAddr,
+    candidates: impl IntoIterator<Item = &'a NodeName>,
+) -> Option<&'a NodeName> {
+    winner_of_key(&ip.to_canonical().to_string(), candidates)
+}
+
+/// Like [`winner`], for any key.
+pub fn winner_of_key<'a>(
+    key: &str,
+    candidates: impl IntoIterator<Item = &'a NodeName>,
+) -> Option<&'a NodeName> {
+    candidates.into_iter().min_by_key(|node| (digest(node, key), *node))
+}
+
+/// What a candidate is ranked by; the lowest wins.
+pub fn digest(node: &NodeName, key: &str) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(node.as_str());
+    hash.update(b"#");
+    hash.update(key);
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_wins_among_nobody() {
+        assert_eq!(winner("192.0.2.1".parse().unwrap(), []), None);
+    }
+
+    #[test]
+    fn a_mapped_address_counts_as_ipv4() {
+        let nodes: Vec<NodeName> = ('a'..='p').map(|c| format!("node-{c}").into()).collect();
+        for n in 0..64 {
+            let v4: IpAddr = format!("192.0.2.{n}").parse().unwrap();
+            let mapped: IpAddr = format!("::ffff:192.0.2.{n}").parse().unwrap();
+            assert_eq!(winner(v4, &nodes), winner(mapped, &nodes));
+        }
+    }
+}
