@@ -1,1 +1,3 @@
-//! placeholder
+//! PureLB's Kubernetes adapter: API objects as facts and actions of `purelb-core`.
+
+pub mod api;
