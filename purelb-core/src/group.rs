@@ -9,6 +9,7 @@ use crate::host::Family;
 use crate::name::{GroupName, Namespace, Uid};
 use crate::range::{AddressRange, RangeError};
 use crate::store::Object;
+use crate::usage::GroupStatus;
 
 /// A ServiceGroup as its owner wrote it. [`Group::parse`] makes sense of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,24 @@ pub struct ServiceGroup {
     pub enforce_namespaces: bool,
     /// `spec.namespaceDefault`.
     pub namespace_default: bool,
+    /// `status`, as it was observed.
+    pub status: Option<GroupStatus>,
+}
+
+impl ServiceGroup {
+    /// A group of this kind, open to every namespace, of generation 1 and without a status.
+    pub fn new(name: impl Into<GroupName>, uid: impl Into<Uid>, kind: GroupSpec) -> Self {
+        Self {
+            name: name.into(),
+            uid: uid.into(),
+            generation: 1,
+            kind,
+            namespaces: Vec::new(),
+            enforce_namespaces: false,
+            namespace_default: false,
+            status: None,
+        }
+    }
 }
 
 impl Object for ServiceGroup {
@@ -424,6 +443,7 @@ mod tests {
             namespaces: vec![],
             enforce_namespaces: false,
             namespace_default: false,
+            status: None,
         }
     }
 

@@ -52,6 +52,11 @@ name!(
     NodeName
 );
 name!(
+    /// The `metadata.resourceVersion` of an object as it was observed. Opaque: compared for equality
+    /// only. (Leases have ordered ones of their own, [`Version`](crate::lease::Version).)
+    ResourceVersion
+);
+name!(
     /// The value of `purelb.io/allow-shared-ip`: Services with equal keys may share an address.
     SharingKey
 );

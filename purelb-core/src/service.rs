@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::host::Family;
-use crate::name::{GroupName, ServiceKey, SharingKey, Uid};
+use crate::name::{GroupName, ResourceVersion, ServiceKey, SharingKey, Uid};
 use crate::store::Object;
 
 /// The value of `purelb.io/allocated-by` on every Service whose addresses are ours.
@@ -21,6 +21,8 @@ pub struct Service {
     pub key: ServiceKey,
     /// One for its whole life.
     pub uid: Uid,
+    /// `metadata.resourceVersion`: what a write that was computed from this object is conditional on.
+    pub version: ResourceVersion,
     /// Whether `spec.type` is `LoadBalancer`.
     pub is_load_balancer: bool,
     /// `spec.loadBalancerClass`.
@@ -46,6 +48,27 @@ pub struct Service {
 }
 
 impl Service {
+    /// A plain `LoadBalancer` Service of one IPv4 address, without ports or annotations, that has
+    /// nothing yet. For tests and embedders: change what differs.
+    pub fn new(key: ServiceKey, uid: impl Into<Uid>) -> Self {
+        Self {
+            key,
+            uid: uid.into(),
+            version: ResourceVersion::default(),
+            is_load_balancer: true,
+            class: None,
+            has_cluster_ip: true,
+            families: vec![Family::V4],
+            family_policy: FamilyPolicy::default(),
+            ports: BTreeSet::new(),
+            traffic_policy: TrafficPolicy::default(),
+            load_balancer_ip: None,
+            ingress: Vec::new(),
+            is_deleting: false,
+            annotations: Annotations::default(),
+        }
+    }
+
     /// Whether it is for us to serve: of our class, or of none while we are the default announcer.
     pub fn is_ours(&self, default_announcer: bool) -> bool {
         self.is_load_balancer
