@@ -1,0 +1,453 @@
+//! Who may hold an address: the five rules that keep two nodes from ever holding one at once.
+//!
+//! Every agent owns a Lease that lists the subnets it can serve. A local address belongs to the
+//! [winner](crate::election::winner) among the live leases with a subnet that holds it, and an agent
+//! holds it only while it wins *in its own view* of the leases. Views differ, so that alone is not
+//! safe; these rules make it so. All rest on one fact: the API delivers the changes of all Leases in
+//! one order, one's own among them. `seen` is the version up to which every change is in our view,
+//! and a write *came back* once `seen` has reached it.
+//!
+//! 1. **Fence.** The right to hold starts when a join came back and ends a lease duration after it
+//!    was *sent*. A renewal moves that end only if it comes back while the right still runs. The
+//!    kernel enforces it: addresses carry a lifetime that ends with the right.
+//! 2. **Expiry by echo.** A peer has expired once a write of ours that was sent its full duration or
+//!    more after its last change came back without a newer change of it.
+//! 3. **Joining.** To publish a subnet not served without a break until now is a join. The joiner
+//!    holds nothing in it until every live peer with an overlapping subnet has `seen` the join, or
+//!    the longest of their durations has passed since it came back. Agents publish `seen` only once
+//!    everything it costs them is off their interfaces.
+//! 4. **Leaving.** First off the interface, then out of the lease, by a write. A lease that is
+//!    deleted stays live until rule 2 expires it.
+//! 5. **No late writes.** Every write is conditional on the version that it replaces.
+//!
+//! Why two cannot hold: let A beat B, and both hold. So A is not in B's view. If B ever processed A's
+//! latest join, it dropped A since, so A is fenced (2) or has let go (4). If it did not, every write
+//! that B's right rests on came back before A's join; so B is in A's view without having `seen` the
+//! join, and A still waits until B's right is over (3).
+
+mod publish;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::election;
+use crate::lease::{LeaseContent, Version};
+use crate::name::{BootId, NodeName};
+use crate::time::Tick;
+
+use view::{Own, Peer};
+
+/// The shortest lease duration that leaves time to renew before the fence.
+pub const MIN_DURATION: Duration = Duration::from_secs(5);
+
+/// The lease duration unless configured otherwise.
+pub const DEFAULT_DURATION: Duration = Duration::from_secs(5);
+
+/// How late a kernel may remove an address whose lifetime is over: measured 0.93 s, by its source
+/// (`addrconf_verify_rtnl`, `check_lifetime`) up to 1.25 s.
+const KERNEL_LATENESS: Duration = Duration::from_millis(1300);
+
+/// When a right that rests on a write sent at `sent` ends for its holder: a lease duration later,
+/// less two percent for clocks that drift, less the kernel's lateness. Others wait for the whole
+/// duration; only the holder subtracts.
+pub fn fence(sent: Tick, duration: Duration) -> Tick {
+    sent + (duration - duration / 50).saturating_sub(KERNEL_LATENESS)
+}
+
+/// Who this agent is and how it keeps its lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// This node.
+    pub node: NodeName,
+    /// The boot of this node's kernel.
+    pub boot_id: BootId,
+    /// This process, unlike any other before or after it.
+    pub instance: String,
+    /// How long the lease is valid, at least [`MIN_DURATION`].
+    pub duration: Duration,
+}
+
+/// The machine that keeps this node's lease and judges who may hold what. Plain data: it knows
+/// subnets and leases, no Services and no interfaces.
+///
+/// Facts go in by [`handle_lease`](Self::handle_lease), [`handle_host`](Self::handle_host),
+/// [`handle_timeout`](Self::handle_timeout) and [`leave`](Self::leave);
+/// [`poll_write`](Self::poll_write) hands out the next write of the lease;
+/// [`standing`](Self::standing) answers whose an address is.
+///
+/// After every fact the owner takes off its interfaces what it may no longer hold and reports by
+/// [`handle_host`](Self::handle_host), before it polls for a write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Membership {
+    settings: Settings,
+    /// The latest moment that was passed in.
+    now: Tick,
+
+    /// Every lease change up to this one is in view; `None` before the first listing.
+    seen: Option<Version>,
+    peers: BTreeMap<NodeName, Peer>,
+    own: Option<Own>,
+    /// Another host writes our lease.
+    is_contested: bool,
+    /// Until when a starter that adopts nothing publishes no subnets.
+    quiet_until: Tick,
+    /// Started by taking over the previous process's addresses.
+    is_adopting: bool,
+
+    /// The last report; nothing is written before the first.
+    host: Option<HostReport>,
+    /// What was seen when the host last had on its interfaces only what it may hold.
+    settled: Option<Version>,
+    /// The process is to stop, and how.
+    leaving: Option<Leaving>,
+
+    /// The end of the right to hold, while it runs.
+    right: Option<Tick>,
+    /// When the right was last lost.
+    lapsed_at: Tick,
+    /// Nothing that was written since the last lapse has come back.
+    is_blind: bool,
+    /// What we have published without a break, and how far its join has come.
+    claims: BTreeMap<Claim, Join>,
+    /// Counts our joins.
+    joins: u64,
+
+    writer: publish::Writer,
+}
+
+/// What an agent claims in its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Claim {
+    /// An address beyond others, having endpoints for it.
+    Address(IpAddr),
+    /// A subnet.
+    Subnet(IpNet),
+}
+
+impl Claim {
+    /// Whether a lease that says `content` may be used to hold something of this claim.
+    fn concerns(self, content: &LeaseContent) -> bool {
+        match self {
+            Self::Address(ip) => content.subnets.iter().any(|subnet| subnet.contains(&ip)),
+            Self::Subnet(net) => content.subnets.iter().any(|subnet| overlap(subnet, &net)),
+        }
+    }
+
+    fn is_in(self, content: &LeaseContent) -> bool {
+        match self {
+            Self::Address(ip) => content.lists.contains(&ip),
+            Self::Subnet(net) => content.subnets.contains(&net),
+        }
+    }
+}
+
+/// How far the join for a claim has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Join {
+    /// Everyone concerned knows: what is won may be held.
+    Done,
+    /// Came back as `version` at `back`; waiting until everyone concerned has seen it.
+    Waiting { version: Version, back: Tick },
+    /// Not come back yet; it is the join of this number.
+    Writing { number: u64 },
+}
+
+/// What the owner says of this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct HostReport {
+    /// The subnets that can be served now.
+    pub serving: BTreeSet<IpNet>,
+    /// The addresses to ask for beyond others.
+    pub lists: BTreeSet<IpAddr>,
+    /// Of the subnets published so far, those with an address that is, or may be, on an interface.
+    pub occupied: BTreeSet<IpNet>,
+    /// Of the addresses listed so far, those that are, or may be, on an interface.
+    pub occupied_lists: BTreeSet<IpAddr>,
+    /// Nothing is, or may be, on an interface that may not be held by the present view.
+    pub is_settled: bool,
+    /// The latest moment at which the kernel may still keep a local address of ours.
+    pub holds_until: Option<Tick>,
+    /// Addresses of the previous process are kept. Read in the first report only, which must not
+    /// come before the leases are listed.
+    pub is_adopting: bool,
+}
+
+/// How to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Leaving {
+    /// Mark the lease so that the addresses stay for the next process, and for this long at most.
+    Keep(Duration),
+    /// Take the subnets out of the lease.
+    Release,
+}
+
+/// Whether a fact may have changed whose an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Standings {
+    /// Some may be another's now.
+    Changed,
+    /// All as before.
+    Same,
+}
+
+impl Standings {
+    fn changed_if(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Same }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self::changed_if(self == Self::Changed || other == Self::Changed)
+    }
+}
+
+/// Whose an address is, in this agent's view.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// This node's, to hold until then unless the right is prolonged.
+    Mine {
+        /// The end of the right.
+        until: Tick,
+    },
+    /// Nobody's: no live lease has a subnet that holds it.
+    Nobody,
+    /// This node has won it, but may not hold it yet or any more.
+    NotYet(NotYet),
+    /// Another node's.
+    Theirs {
+        /// That node.
+        node: NodeName,
+    },
+}
+
+/// Why an address that this node has won may not be held.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NotYet {
+    /// This node's lease has run out: the API was out of reach, or answers came too late.
+    Fenced,
+    /// These nodes have not confirmed yet that they know this node has joined.
+    Joining {
+        /// The nodes.
+        unconfirmed: Vec<NodeName>,
+    },
+    /// The subnet is not served by this node now.
+    NotServed,
+}
+
+impl Membership {
+    /// An agent that has seen nothing yet. Durations under [`MIN_DURATION`] are raised to it.
+    pub fn new(mut settings: Settings) -> Self {
+        settings.duration = settings.duration.max(MIN_DURATION);
+        Self {
+            settings,
+            now: Tick::START,
+            seen: None,
+            peers: BTreeMap::new(),
+            own: None,
+            is_contested: false,
+            quiet_until: Tick::START,
+            is_adopting: false,
+            host: None,
+            settled: None,
+            leaving: None,
+            right: None,
+            lapsed_at: Tick::START,
+            is_blind: false,
+            claims: BTreeMap::new(),
+            joins: 0,
+            writer: publish::Writer::default(),
+        }
+    }
+
+    /// Takes in what the owner says of this host.
+    pub fn handle_host(&mut self, report: HostReport, now: Tick) -> Standings {
+        let lapsed = self.pass_time(now);
+        if self.host.is_none() {
+            self.is_adopting = report.is_adopting;
+        }
+        if report.is_settled {
+            self.settled = self.seen;
+        }
+        let changed = self.host.as_ref().is_none_or(|host| host.serving != report.serving);
+        self.host = Some(report);
+        lapsed.or(Standings::changed_if(changed))
+    }
+
+    /// Takes in that time has passed.
+    pub fn handle_timeout(&mut self, now: Tick) -> Standings {
+        self.pass_time(now)
+    }
+
+    /// Gives up the right to hold at once, as when the host has slept without our clock noticing.
+    pub fn fence_now(&mut self, now: Tick) -> Standings {
+        let lapsed = self.pass_time(now);
+        self.lapse();
+        lapsed.or(Standings::Changed)
+    }
+
+    /// Begins to leave. With [`Leaving::Release`] the owner takes everything off its interfaces;
+    /// [`has_left`](Self::has_left) tells when the lease says so too.
+    pub fn leave(&mut self, how: Leaving, now: Tick) -> Standings {
+        let _ = self.pass_time(now);
+        self.leaving = Some(how);
+        if let Leaving::Keep(duration) = how {
+            self.settings.duration = self.settings.duration.max(duration);
+        }
+        Standings::Changed
+    }
+
+    /// Whose `ip` is. A `narrowed` address is for nodes that list it alone.
+    pub fn standing(&self, ip: IpAddr, narrowed: bool) -> Standing {
+        let serves = |content: &LeaseContent| content.subnets.iter().any(|net| net.contains(&ip));
+        let live = self.live().filter(|(_, content)| serves(content));
+        let (listing, others): (Vec<_>, Vec<_>) =
+            live.partition(|(_, content)| content.lists.contains(&ip));
+        let candidates = match (listing.is_empty(), narrowed) {
+            (true, true) => return Standing::Nobody,
+            (true, false) => &others,
+            (false, _) => &listing,
+        };
+        match election::winner(ip, candidates.iter().map(|(node, _)| *node)) {
+            None => Standing::Nobody,
+            Some(node) if *node == self.settings.node => self.own_standing(ip, !listing.is_empty()),
+            Some(node) => Standing::Theirs { node: node.clone() },
+        }
+    }
+
+    /// The nodes that could hold `ip`, with what their leases say.
+    pub fn candidates(&self, ip: IpAddr) -> impl Iterator<Item = (&NodeName, &LeaseContent)> {
+        self.live().filter(move |(_, lease)| lease.subnets.iter().any(|net| net.contains(&ip)))
+    }
+
+    /// The end of the right to hold, while it runs.
+    pub fn right(&self) -> Option<Tick> {
+        self.right
+    }
+
+    /// The subnets and addresses that our lease may say at this moment: the last that is known to
+    /// be there, and the last that was sent.
+    pub fn published(&self) -> (BTreeSet<IpNet>, BTreeSet<IpAddr>) {
+        let mut subnets = BTreeSet::new();
+        let mut lists = BTreeSet::new();
+        let landed = self.own.as_ref().filter(|own| own.is_ours).map(|own| &own.lease.content);
+        for content in landed.into_iter().chain(self.writer.last_sent()) {
+            subnets.extend(content.subnets.iter().copied());
+            lists.extend(content.lists.iter().copied());
+        }
+        (subnets, lists)
+    }
+
+    /// Our lease as last seen, from whichever process.
+    pub fn own_lease(&self) -> Option<&LeaseContent> {
+        self.own.as_ref().map(|own| &own.lease.content)
+    }
+
+    /// Whether all leases have been listed.
+    pub fn is_listed(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    /// Whether another host keeps writing our lease: two hosts have one name.
+    pub fn is_contested(&self) -> bool {
+        self.is_contested
+    }
+
+    /// Live leases, our own among them.
+    fn live(&self) -> impl Iterator<Item = (&NodeName, &LeaseContent)> {
+        let peers = self.peers.iter().filter(|(_, peer)| !peer.is_expired);
+        let own = self.own.iter().map(|own| (&self.settings.node, &own.lease.content));
+        peers.map(|(node, peer)| (node, &peer.lease.content)).chain(own)
+    }
+
+    fn own_standing(&self, ip: IpAddr, is_listed: bool) -> Standing {
+        let Some(until) = self.right else { return Standing::NotYet(NotYet::Fenced) };
+        let serving = self.host.iter().flat_map(|host| &host.serving);
+        let mut claims: Vec<Claim> =
+            serving.filter(|net| net.contains(&ip)).map(|net| Claim::Subnet(*net)).collect();
+        if claims.is_empty() {
+            return Standing::NotYet(NotYet::NotServed);
+        }
+        let is_done = |claim: &Claim| self.claims.get(claim) == Some(&Join::Done);
+        let listing = Claim::Address(ip);
+        if claims.iter().any(is_done) && (!is_listed || is_done(&listing)) {
+            return Standing::Mine { until };
+        }
+        if is_listed {
+            claims.push(listing);
+        }
+        Standing::NotYet(NotYet::Joining { unconfirmed: self.unconfirmed(&claims) })
+    }
+
+    /// The nodes that the joins for `claims` wait for.
+    fn unconfirmed(&self, claims: &[Claim]) -> Vec<NodeName> {
+        let mut nodes = BTreeSet::new();
+        for claim in claims {
+            if let Some(Join::Waiting { version, .. }) = self.claims.get(claim) {
+                let unseen = self.concerned(*claim).filter(|peer| !peer.has_seen(*version));
+                nodes.extend(unseen.map(|peer| peer.lease.node.clone()));
+            }
+        }
+        nodes.into_iter().collect()
+    }
+
+    /// The live peers that could hold something of `claim`.
+    fn concerned(&self, claim: Claim) -> impl Iterator<Item = &Peer> {
+        let live = self.peers.values().filter(|peer| !peer.is_expired);
+        live.filter(move |peer| claim.concerns(&peer.lease.content))
+    }
+
+    /// Moves the clock; loses the right if its end has come; finishes joins whose wait is over.
+    fn pass_time(&mut self, now: Tick) -> Standings {
+        self.now = self.now.max(now);
+        let lapsed = self.right.is_some_and(|end| end <= self.now);
+        if lapsed {
+            self.lapse();
+        }
+        Standings::changed_if(lapsed).or(self.finish_joins())
+    }
+
+    fn lapse(&mut self) {
+        self.right = None;
+        self.lapsed_at = self.now;
+        self.is_blind = true;
+        self.claims.clear();
+    }
+
+    /// Rule 3: a join is done once everyone concerned has seen it, or can no longer rest on
+    /// something older.
+    fn finish_joins(&mut self) -> Standings {
+        let now = self.now;
+        let done: Vec<Claim> = self
+            .claims
+            .iter()
+            .filter_map(|(claim, join)| match join {
+                Join::Done | Join::Writing { .. } => None,
+                Join::Waiting { version, back } => {
+                    (self.join_wait(*claim, *version, *back) <= now).then_some(*claim)
+                }
+            })
+            .collect();
+        for claim in &done {
+            self.claims.insert(*claim, Join::Done);
+        }
+        Standings::changed_if(!done.is_empty())
+    }
+
+    /// Until when a join has to wait as things stand.
+    fn join_wait(&self, claim: Claim, version: Version, back: Tick) -> Tick {
+        let unseen = self.concerned(claim).filter(|peer| !peer.has_seen(version));
+        let longest = unseen.map(|peer| peer.lease.content.duration).max();
+        back + longest.unwrap_or_default()
+    }
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}

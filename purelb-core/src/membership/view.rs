@@ -1,0 +1,251 @@
+//! This agent's view of the leases, in the order in which the API delivers their changes.
+
+use std::collections::BTreeSet;
+
+use crate::lease::{Lease, LeaseEvent, Version};
+use crate::name::NodeName;
+use crate::time::Tick;
+
+use super::{Claim, Join, Membership, Standings, fence};
+
+/// Another node's lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Peer {
+    pub(super) lease: Lease,
+    /// When we last saw it change.
+    pub(super) changed: Tick,
+    /// The change by which it last joined for something.
+    pub(super) joined: Version,
+    /// Rule 2 has expired it.
+    pub(super) is_expired: bool,
+    /// The object is gone; it stays live until rule 2 expires it.
+    pub(super) is_deleted: bool,
+}
+
+impl Peer {
+    /// Whether everything up to `version` has taken effect on its interfaces.
+    pub(super) fn has_seen(&self, version: Version) -> bool {
+        self.lease.content.seen.is_some_and(|seen| seen >= version)
+    }
+
+    /// From when on a write of ours that comes back expires it.
+    pub(super) fn expiry(&self) -> Tick {
+        self.changed + self.lease.content.duration
+    }
+
+    /// Whether `next` publishes something that this one does not.
+    fn is_join(&self, next: &Lease) -> bool {
+        let (before, after) = (&self.lease.content, &next.content);
+        self.is_expired
+            || self.is_deleted
+            || self.lease.uid != next.uid
+            || before.join != after.join
+            || !after.subnets.is_subset(&before.subnets)
+            || !after.lists.is_subset(&before.lists)
+    }
+}
+
+/// This node's own lease, from whichever process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Own {
+    pub(super) lease: Lease,
+    /// When we last saw it change.
+    pub(super) changed: Tick,
+    /// This very process wrote it.
+    pub(super) is_ours: bool,
+}
+
+impl Membership {
+    /// Takes in a fact about leases, in the order of the API.
+    pub fn handle_lease(&mut self, event: LeaseEvent, now: Tick) -> Standings {
+        let passed = self.pass_time(now);
+        let moved = match event {
+            LeaseEvent::Bookmark(version) => self.see(version, Standings::Same),
+            LeaseEvent::Deleted { node, version } => {
+                let changed = self.delete(&node);
+                self.see(version, changed)
+            }
+            LeaseEvent::Listed { leases, version } => self.list(leases, version),
+            LeaseEvent::Updated(lease) => {
+                let version = lease.version;
+                let changed = self.update(lease);
+                self.see(version, changed)
+            }
+            LeaseEvent::Written { attempt, result } => {
+                self.written(attempt, result);
+                Standings::Same
+            }
+        };
+        passed.or(moved).or(self.finish_joins())
+    }
+
+    /// Everything up to `version` is in view. Going back means another history: a restored backup.
+    fn see(&mut self, version: Version, changed: Standings) -> Standings {
+        match self.seen {
+            // A listing comes first; what comes before it is not ordered with it.
+            None => Standings::Same,
+            Some(seen) if version < seen => self.forget(),
+            Some(_) => {
+                self.seen = Some(version);
+                changed
+            }
+        }
+    }
+
+    /// Starts afresh: fenced, and nothing known until the next listing.
+    fn forget(&mut self) -> Standings {
+        self.lapse();
+        self.seen = None;
+        self.settled = None;
+        self.peers.clear();
+        self.own = None;
+        self.writer.forget();
+        Standings::Changed
+    }
+
+    fn list(&mut self, leases: Vec<Lease>, version: Version) -> Standings {
+        if self.seen.is_some_and(|seen| version < seen) {
+            let _ = self.forget();
+        }
+        let is_first = self.seen.is_none();
+        let present: BTreeSet<NodeName> = leases.iter().map(|lease| lease.node.clone()).collect();
+        let mut changed = Standings::changed_if(is_first);
+        let known: Vec<NodeName> = self.peers.keys().cloned().collect();
+        for node in known.iter().filter(|node| !present.contains(*node)) {
+            changed = changed.or(self.delete(node));
+        }
+        if self.own.is_some() && !present.contains(&self.settings.node) {
+            let node = self.settings.node.clone();
+            changed = changed.or(self.delete(&node));
+        }
+        // Our own last: that a write came back says something about everyone else's.
+        let (own, peers): (Vec<_>, Vec<_>) =
+            leases.into_iter().partition(|lease| lease.node == self.settings.node);
+        for lease in peers.into_iter().chain(own) {
+            changed = changed.or(self.update(lease));
+        }
+        if is_first {
+            let durations = self.live().map(|(_, content)| content.duration);
+            let longest = durations.max().unwrap_or_default().max(self.settings.duration);
+            self.quiet_until = self.now + longest;
+        }
+        self.seen = Some(version);
+        changed
+    }
+
+    fn delete(&mut self, node: &NodeName) -> Standings {
+        if *node == self.settings.node {
+            // The next write creates it anew, which is a join for all that it says.
+            self.claims.clear();
+            self.writer.forget();
+            return Standings::changed_if(self.own.take().is_some());
+        }
+        let Some(peer) = self.peers.get_mut(node) else { return Standings::Same };
+        peer.is_deleted = true;
+        if peer.is_expired {
+            self.peers.remove(node);
+        }
+        Standings::Same
+    }
+
+    fn update(&mut self, lease: Lease) -> Standings {
+        if lease.node == self.settings.node {
+            return self.update_own(lease);
+        }
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&lease.node) else {
+            let joined = lease.version;
+            let peer = Peer { changed: now, joined, is_expired: false, is_deleted: false, lease };
+            self.peers.insert(peer.lease.node.clone(), peer);
+            return Standings::Changed;
+        };
+        if peer.lease.version == lease.version && peer.lease.uid == lease.uid {
+            return Standings::Same;
+        }
+        if peer.is_join(&lease) {
+            peer.joined = lease.version;
+        }
+        let (before, after) = (&peer.lease.content, &lease.content);
+        let changed =
+            peer.is_expired || before.subnets != after.subnets || before.lists != after.lists;
+        *peer =
+            Peer { changed: now, joined: peer.joined, is_expired: false, is_deleted: false, lease };
+        Standings::changed_if(changed)
+    }
+
+    fn update_own(&mut self, lease: Lease) -> Standings {
+        if self.own.as_ref().is_some_and(|own| own.lease == lease) {
+            return Standings::Same;
+        }
+        let was_ours = self.own.as_ref().is_some_and(|own| own.is_ours);
+        let content = &lease.content;
+        let same_boot = content.boot_id.as_ref() == Some(&self.settings.boot_id);
+        let is_ours = same_boot && content.instance == self.settings.instance;
+        let changed = self.own.as_ref().is_none_or(|own| {
+            let before = &own.lease.content;
+            before.subnets != content.subnets || before.lists != content.lists
+        });
+        // A change by another host after we first saw the lease: it is alive, and bears our name.
+        self.is_contested = !same_boot && (self.is_contested || self.own.is_some());
+        self.joins = self.joins.max(content.join.unwrap_or_default());
+        self.own = Some(Own { lease, changed: self.now, is_ours });
+        if is_ours {
+            return self.came_back().or(Standings::changed_if(changed));
+        }
+        if was_ours {
+            self.lapse();
+        }
+        Standings::Changed
+    }
+
+    /// A write of this process is in view: rules 1, 2 and 3 rest on this moment.
+    fn came_back(&mut self) -> Standings {
+        let Some(own) = &self.own else { return Standings::Same };
+        let (version, content) = (own.lease.version, own.lease.content.clone());
+        let Some(sent) = self.writer.came_back(content.attempt, version) else {
+            return Standings::Same;
+        };
+        let mut changed = false;
+        if sent.at >= self.lapsed_at {
+            self.is_blind = false;
+        }
+        let end = fence(sent.at, content.duration.min(self.settings.duration));
+        match self.right {
+            Some(until) => self.right = Some(until.max(end)),
+            None if sent.is_join && sent.at >= self.lapsed_at && end > self.now => {
+                self.right = Some(end);
+                changed = true;
+            }
+            None => {}
+        }
+        for (claim, join) in &mut self.claims {
+            let landed = content.join.unwrap_or_default();
+            if matches!(*join, Join::Writing { number } if number <= landed)
+                && claim.is_in(&content)
+            {
+                *join = Join::Waiting { version, back: self.now };
+            }
+        }
+        for peer in self.peers.values_mut().filter(|peer| !peer.is_expired) {
+            if sent.at >= peer.expiry() {
+                peer.is_expired = true;
+                changed = true;
+            }
+        }
+        self.peers.retain(|_, peer| !(peer.is_expired && peer.is_deleted));
+        Standings::changed_if(changed)
+    }
+
+    /// Whether a live peer has joined for something that overlaps what we publish, and our lease does
+    /// not say yet that we have seen it.
+    pub(super) fn owes_acknowledgement(&self) -> bool {
+        let Some(settled) = self.settled else { return false };
+        let Some(said) = self.writer.last_sent() else { return false };
+        self.peers.values().filter(|peer| !peer.is_expired).any(|peer| {
+            let unsaid = said.seen.is_none_or(|seen| seen < peer.joined);
+            unsaid
+                && peer.joined <= settled
+                && said.subnets.iter().any(|net| Claim::Subnet(*net).concerns(&peer.lease.content))
+        })
+    }
+}
