@@ -4,3 +4,5 @@ pub mod annotation;
 pub mod api;
 pub mod convert;
 pub mod go_duration;
+#[cfg(feature = "memory")]
+pub mod memory;
