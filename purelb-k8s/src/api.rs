@@ -13,6 +13,7 @@ pub use service_group::{ServiceGroup, ServiceGroupSpec, ServiceGroupStatus};
 
 pub mod lb_node_agent;
 #[allow(unreachable_pub, reason = "the derived schema repeats each type inside a function")]
+#[allow(clippy::duplicated_attributes, reason = "printer columns repeat their types")]
 pub mod service_group;
 
 /// The API group.

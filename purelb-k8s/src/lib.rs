@@ -2,7 +2,15 @@
 
 pub mod annotation;
 pub mod api;
+pub mod client;
 pub mod convert;
+pub mod error;
 pub mod go_duration;
+pub mod leases;
+mod list_watch;
 #[cfg(feature = "memory")]
 pub mod memory;
+pub mod watch;
+
+pub use kube::Client;
+pub use list_watch::Pace;

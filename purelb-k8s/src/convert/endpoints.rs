@@ -69,8 +69,8 @@ impl Slices {
                 for slice in slices {
                     self.insert(slice);
                 }
-                let services: Vec<_> = self.services.keys().cloned().collect();
-                vec![Change::Listed(services.into_iter().map(|key| self.endpoints(key)).collect())]
+                let services = self.services.keys();
+                vec![Change::Listed(services.map(|key| self.endpoints(key.clone())).collect())]
             }
             Change::Updated(slice) => {
                 let before = self.remove(&slice.key);
