@@ -58,6 +58,25 @@ impl Announcing {
         Self { slots }
     }
 
+    /// The entries of `node` for addresses among `ingress`.
+    #[must_use]
+    pub fn only_of(&self, node: &NodeName, ingress: &[IpAddr]) -> Self {
+        let mut slots = self.slots.clone();
+        slots.retain(|ip, slot| {
+            slot.node == *node && ingress.iter().any(|wanted| wanted.to_canonical() == *ip)
+        });
+        Self { slots }
+    }
+
+    /// With the entries of `other` for addresses that it has none for.
+    #[must_use]
+    pub fn merged(mut self, other: &Self) -> Self {
+        for (ip, slot) in &other.slots {
+            self.slots.entry(*ip).or_insert_with(|| slot.clone());
+        }
+        self
+    }
+
     /// Whether nobody announces anything: the annotation is to be removed.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()

@@ -2,6 +2,7 @@
 
 pub mod announcement;
 pub mod config;
+pub mod diff;
 pub mod election;
 pub mod group;
 pub mod host;
@@ -11,6 +12,8 @@ pub mod link;
 pub mod machine;
 pub mod membership;
 pub mod name;
+pub mod node;
+pub mod notice;
 pub mod place;
 pub mod range;
 pub mod service;

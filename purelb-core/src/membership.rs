@@ -349,6 +349,29 @@ impl Membership {
         self.own.as_ref().map(|own| &own.lease.content)
     }
 
+    /// Whether our lease, as last seen, was written on this boot of the kernel: what a previous
+    /// process left on the interfaces was its to hold.
+    pub fn inherits(&self) -> bool {
+        let boot_id = self.own.as_ref().and_then(|own| own.lease.content.boot_id.as_ref());
+        boot_id == Some(&self.settings.boot_id)
+    }
+
+    /// Whether this process has never held a right and has not been found blind either.
+    pub fn is_first_join(&self) -> bool {
+        self.right.is_none() && !self.is_blind
+            || self.right.is_some() && self.lapsed_at == Tick::START
+    }
+
+    /// The lease duration.
+    pub fn duration(&self) -> Duration {
+        self.settings.duration
+    }
+
+    /// Whether the lease says a longer duration than it is to say.
+    pub fn is_shortening(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.lease.content.duration > self.settings.duration)
+    }
+
     /// Whether all leases have been listed.
     pub fn is_listed(&self) -> bool {
         self.seen.is_some()

@@ -233,7 +233,7 @@ impl Membership {
         said.subnets != subnets
             || said.lists != lists
             || said.keep != self.keeps()
-            || said.duration != self.duration()
+            || said.duration != self.published_duration()
     }
 
     fn keeps(&self) -> bool {
@@ -242,7 +242,7 @@ impl Membership {
 
     /// The duration to publish: a shorter one than before only once no address in the kernel
     /// outlasts it.
-    fn duration(&self) -> Duration {
+    fn published_duration(&self) -> Duration {
         let wanted = self.settings.duration;
         let published = self.own.as_ref().map_or(wanted, |own| own.lease.content.duration);
         let holds_until = self.host.as_ref().and_then(|host| host.holds_until);
@@ -289,7 +289,7 @@ impl Membership {
     fn content(&self, target: &BTreeSet<Claim>, attempt: u64) -> LeaseContent {
         let (subnets, lists) = split(target);
         LeaseContent {
-            duration: self.duration(),
+            duration: self.published_duration(),
             subnets,
             lists,
             join: Some(self.joins),

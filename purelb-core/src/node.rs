@@ -1,0 +1,391 @@
+//! The agent of one node: puts the addresses of Services on the right interface of its host.
+
+mod advertise;
+mod announce;
+mod decide;
+mod facts;
+mod guard;
+mod hold;
+mod local;
+mod notice;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::{LbNodeAgent, LocalSpec, Node, OnStop};
+use crate::group::ServiceGroup;
+use crate::host::{Address, Family, Link, Route};
+use crate::kernel::{KernelAction, KernelOutcome};
+use crate::lease::{LeaseEvent, LeaseWrite};
+use crate::machine::{Deadline, Machine};
+use crate::membership::{Leaving, Membership, Settings, Standings};
+use crate::name::{NodeName, ResourceVersion, ServiceKey};
+use crate::place::PoolIndex;
+use crate::service::{Endpoints, Service};
+use crate::store::{Change, Store};
+use crate::time::{Origin, Tick};
+
+pub use guard::{Maker, Note, changes as guard_changes, is_guarded};
+pub use notice::{AgentRef, NodeNotice, ServiceRef};
+pub use verdict::{Exclusion, NotConfigured, Verdict, Withheld};
+
+/// For how long the addresses of an agent that stops with `onStop: Keep` outlive it.
+const KEEP: Duration = Duration::from_secs(30);
+
+/// A fact for a [`NodeAgent`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Addresses of this host.
+    Addresses(Change<Address>),
+    /// LBNodeAgents of the install namespace.
+    Agents(Change<LbNodeAgent>),
+    /// A write of an announcing annotation failed.
+    AnnounceFailed {
+        /// Whose annotation.
+        service: ServiceKey,
+        /// What went wrong.
+        error: String,
+    },
+    /// Ready endpoints, asked for by [`ClusterAction::WatchEndpoints`].
+    Endpoints(Change<Endpoints>),
+    /// ServiceGroups of the install namespace.
+    Groups(Change<ServiceGroup>),
+    /// The kernel's answer to an action.
+    Kernel(KernelOutcome),
+    /// Leases of all agents, in the API's order, and answers to writes of ours.
+    Leases(LeaseEvent),
+    /// Links of this host.
+    Links(Change<Link>),
+    /// This node's own Node object.
+    Node(Change<Node>),
+    /// Routes of this host.
+    Routes(Change<Route>),
+    /// Services of the cluster.
+    Services(Change<Service>),
+    /// The host has slept: its boot clock ran ahead of its monotonic one.
+    Slept,
+    /// The process is to stop.
+    Stop,
+}
+
+/// Something for the host of a [`NodeAgent`] to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Something to tell Kubernetes.
+    Cluster(ClusterAction),
+    /// Something to do on this host. Its [`KernelOutcome`] comes back as [`Event::Kernel`].
+    Kernel(KernelAction),
+    /// Something to tell people.
+    Notice(Box<NodeNotice>),
+}
+
+/// Something to tell or ask Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterAction {
+    /// Write one announcing annotation of a Service.
+    Announce(Announcement),
+    /// Stop watching endpoints.
+    UnwatchEndpoints,
+    /// Watch endpoints: some Service needs them.
+    WatchEndpoints,
+    /// Write this node's lease. The answer comes back as [`LeaseEvent::Written`].
+    WriteLease(LeaseWrite),
+}
+
+/// A write of one announcing annotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Whose.
+    pub service: ServiceKey,
+    /// The version of the Service that it was computed from.
+    pub version: ResourceVersion,
+    /// Which annotation: `purelb.io/announcing-IPv4` or `-IPv6`.
+    pub family: Family,
+    /// Its new value; `None` removes it.
+    pub value: Option<String>,
+}
+
+/// The agent of one node.
+///
+/// A [`Machine`]: facts about the cluster and the host go in, actions on both come out. The Service
+/// is authoritative: what is wanted is computed from Services, groups, configuration, leases and the
+/// host's own links and routes, compared with the addresses that the kernel *shows*, and the
+/// difference is what is asked for. So a lost message, a failed request and somebody's `ip addr del`
+/// all heal the same way. Nothing is decided before every kind has been listed once.
+///
+/// [`verdict`](Self::verdict) tells what was decided about an address, and why.
+#[derive(Debug)]
+pub struct NodeAgent {
+    origin: Origin,
+    me: NodeName,
+    now: Tick,
+
+    addresses: facts::Addresses,
+    agents: Store<LbNodeAgent>,
+    endpoints: Store<Endpoints>,
+    groups: Store<ServiceGroup>,
+    links: Store<Link>,
+    node: Store<Node>,
+    routes: Store<Route>,
+    services: Store<Service>,
+    membership: Membership,
+
+    config: Option<Config>,
+    pools: PoolIndex,
+    local: BTreeMap<Family, local::LocalElection>,
+    wants: BTreeMap<IpAddr, Want>,
+    /// The addresses that each Service had when it was last looked at.
+    ingress: BTreeMap<ServiceKey, Vec<IpAddr>>,
+    watches_endpoints: bool,
+    is_contested: bool,
+
+    dirty: Dirty,
+    hold: hold::Hold,
+    bursts: advertise::Bursts,
+    claims: announce::Claims,
+    stopping: Option<OnStop>,
+    actions: VecDeque<Action>,
+}
+
+/// How this node is configured to announce.
+#[derive(Clone, Debug, PartialEq)]
+struct Config {
+    spec: Result<LocalSpec, NotConfigured>,
+    agent: Option<AgentRef>,
+    exclusion: Option<Exclusion>,
+}
+
+/// An address that Services ask for.
+#[derive(Clone, Debug, Default)]
+struct Want {
+    services: BTreeSet<ServiceKey>,
+    verdict: Option<Verdict>,
+}
+
+/// What has to be looked at again.
+#[derive(Clone, Debug, Default)]
+struct Dirty {
+    /// Every address.
+    all: bool,
+    /// These addresses.
+    ips: BTreeSet<IpAddr>,
+    /// Which LBNodeAgent governs.
+    config: bool,
+    /// What the local interfaces are.
+    local: bool,
+    /// The virtual interface and the guards.
+    virtual_link: bool,
+}
+
+impl NodeAgent {
+    /// The agent of `settings.node`, started at `start`: the moment that ticks count from.
+    pub fn new(settings: Settings, start: Instant) -> Self {
+        Self {
+            origin: Origin::new(start),
+            me: settings.node.clone(),
+            now: Tick::START,
+            addresses: facts::Addresses::default(),
+            agents: Store::default(),
+            endpoints: Store::default(),
+            groups: Store::default(),
+            links: Store::default(),
+            node: Store::default(),
+            routes: Store::default(),
+            services: Store::default(),
+            membership: Membership::new(settings),
+            config: None,
+            pools: PoolIndex::default(),
+            local: Family::BOTH.map(|family| (family, local::LocalElection::default())).into(),
+            wants: BTreeMap::new(),
+            ingress: BTreeMap::new(),
+            watches_endpoints: false,
+            is_contested: false,
+            dirty: Dirty::default(),
+            hold: hold::Hold::default(),
+            bursts: advertise::Bursts::default(),
+            claims: announce::Claims::default(),
+            stopping: None,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// What was decided about `ip`; `None` if no Service of ours asks for it, or before everything
+    /// has been listed.
+    pub fn verdict(&self, ip: IpAddr) -> Option<&Verdict> {
+        self.wants.get(&ip)?.verdict.as_ref()
+    }
+
+    /// Every address that Services ask for, with what was decided.
+    pub fn verdicts(&self) -> impl Iterator<Item = (IpAddr, &Verdict)> {
+        self.wants.iter().filter_map(|(ip, want)| Some((*ip, want.verdict.as_ref()?)))
+    }
+
+    /// The agent's view of the leases.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Whether everything has been listed once, so that decisions are made.
+    pub fn is_ready(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// Whether [`Event::Stop`] was taken in and nothing is left to do for it.
+    pub fn is_stopped(&self) -> bool {
+        match self.stopping {
+            None => false,
+            Some(_) if !self.is_ready() => true,
+            Some(OnStop::Keep) => self.membership.has_left() && self.hold.is_extended(self.right()),
+            Some(OnStop::Release) => {
+                self.membership.has_left() && self.addresses.has_none_of_ours()
+            }
+        }
+    }
+
+    fn right(&self) -> Option<Tick> {
+        self.membership.right()
+    }
+
+    fn is_listed(&self) -> bool {
+        self.addresses.is_listed()
+            && self.agents.is_listed()
+            && self.groups.is_listed()
+            && self.links.is_listed()
+            && self.node.is_listed()
+            && self.routes.is_listed()
+            && self.services.is_listed()
+            && self.membership.is_listed()
+    }
+
+    fn tell(&mut self, notice: NodeNotice) {
+        self.actions.push_back(Action::Notice(Box::new(notice)));
+    }
+
+    fn ask_kernel(&mut self, action: KernelAction) {
+        self.actions.push_back(Action::Kernel(action));
+    }
+
+    fn pass_time(&mut self, now: Instant) {
+        self.now = self.now.max(self.origin.tick(now));
+        if self.membership.handle_timeout(self.now) == Standings::Changed {
+            self.dirty.all = true;
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let how = self.spec().map_or(OnStop::Release, |spec| spec.on_stop);
+        self.stopping = Some(how);
+        let leaving = match how {
+            OnStop::Keep => Leaving::Keep(KEEP),
+            OnStop::Release => Leaving::Release,
+        };
+        let _ = self.membership.leave(leaving, self.now);
+        self.dirty.all = true;
+        self.dirty.virtual_link = true;
+    }
+
+    /// How to announce, if this node is configured to.
+    fn spec(&self) -> Option<&LocalSpec> {
+        self.config.as_ref()?.spec.as_ref().ok()
+    }
+
+    /// Brings everything up to date with the facts: configuration, local interfaces, each address,
+    /// the virtual interface, what the leases are told.
+    fn advance(&mut self) {
+        if !self.is_listed() {
+            return;
+        }
+        if self.config.is_none() {
+            self.hold.start(&self.addresses, &self.membership, &self.links);
+            self.dirty = Dirty { all: true, config: true, ..Dirty::default() };
+        }
+        self.refresh_config();
+        self.refresh_local();
+        self.expire();
+        // Reporting what is served, or what was taken off, can change whose an address is.
+        loop {
+            self.reconcile_dirty();
+            let report = self.host_report();
+            if self.membership.handle_host(report, self.now) == Standings::Same && !self.dirty.all {
+                break;
+            }
+            self.dirty.all = true;
+        }
+        self.refresh_virtual_link();
+        self.extend();
+        self.advertise();
+        self.watch_endpoints();
+        self.tell_contested();
+        while let Some(write) = self.membership.poll_write() {
+            self.actions.push_back(Action::Cluster(ClusterAction::WriteLease(write)));
+        }
+    }
+
+    fn tell_contested(&mut self) {
+        let is_contested = self.membership.is_contested();
+        if is_contested && !self.is_contested {
+            self.tell(NodeNotice::Contested { node: self.me.clone() });
+        }
+        self.is_contested = is_contested;
+    }
+
+    fn watch_endpoints(&mut self) {
+        let needed = self.wants.values().any(|want| self.needs_endpoints(want));
+        if needed == self.watches_endpoints {
+            return;
+        }
+        self.watches_endpoints = needed;
+        let action = if needed {
+            ClusterAction::WatchEndpoints
+        } else {
+            self.endpoints = Store::default();
+            ClusterAction::UnwatchEndpoints
+        };
+        self.actions.push_back(Action::Cluster(action));
+    }
+}
+
+impl Machine for NodeAgent {
+    type Event = Event;
+    type Action = Action;
+
+    fn handle_event(&mut self, event: Event, now: Instant) {
+        self.pass_time(now);
+        self.take_in(event);
+        self.advance();
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.pass_time(now);
+        self.advance();
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        if !self.is_ready() {
+            return None;
+        }
+        let membership = self.membership.poll_timeout();
+        let local = self.local.values().filter_map(local::LocalElection::deadline);
+        let local = local.min().map(|at| (at, "second default route"));
+        let (at, why) = [
+            membership,
+            local,
+            self.hold.deadline(),
+            self.bursts.deadline(),
+            self.claims.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()?;
+        Some(Deadline { at: self.origin.instant(at), why })
+    }
+}

@@ -1,0 +1,110 @@
+//! Deciding about one address: facts in, a verdict with its reason out.
+
+use std::net::IpAddr;
+
+use crate::group::Announce;
+use crate::host::{Family, Link};
+use crate::membership::Standing;
+use crate::place::{Placement, PoolFacts, placement};
+use crate::service::{Service, TrafficPolicy};
+
+use super::verdict::{Verdict, Withheld};
+use super::{NodeAgent, Want};
+
+impl NodeAgent {
+    /// What this node does with `ip`, for which `want` asks.
+    pub(super) fn decide(&self, ip: IpAddr, want: &Want) -> Verdict {
+        match self.placement_for(ip, want) {
+            Err(why) => Verdict::Withheld(why),
+            Ok(Placement::Local { link, net }) => {
+                match self.membership.standing(ip, self.is_narrowed(want)) {
+                    Standing::Mine { until } => Verdict::Local { link, net, until },
+                    Standing::Nobody if self.is_narrowed(want) && !self.has_endpoint(want) => {
+                        Verdict::Withheld(Withheld::NoEndpoint)
+                    }
+                    Standing::Nobody => Verdict::Withheld(Withheld::NoCandidate),
+                    Standing::NotYet(why) => Verdict::Withheld(Withheld::NotYet(why)),
+                    Standing::Theirs { node } => Verdict::Withheld(Withheld::LostTo(node)),
+                }
+            }
+            Ok(Placement::Virtual { net, why }) => {
+                if self.wants_local_traffic(want) && !self.has_endpoint(want) {
+                    Verdict::Withheld(Withheld::NoEndpoint)
+                } else {
+                    Verdict::Virtual { net, why }
+                }
+            }
+            Ok(Placement::Nowhere(why)) => Verdict::Withheld(Withheld::Nowhere(why)),
+        }
+    }
+
+    /// Where on this node `ip` belongs, or why this node has no part in it.
+    pub(super) fn placement_for(&self, ip: IpAddr, want: &Want) -> Result<Placement, Withheld> {
+        if self.stopping == Some(crate::config::OnStop::Release) {
+            return Err(Withheld::Stopping);
+        }
+        let Some(config) = &self.config else { return Err(Withheld::Stopping) };
+        if let Err(why) = &config.spec {
+            return Err(Withheld::NotConfigured(why.clone()));
+        }
+        if let Some(why) = config.exclusion {
+            return Err(Withheld::Excluded(why));
+        }
+        let net = self.local[&Family::of(ip)].net();
+        Ok(placement(ip, self.pool_facts(ip, want), net))
+    }
+
+    /// What the pool of `ip` says of it. An address whose pool is no longer in any group, or is a
+    /// sidecar's, is what its Service says it was allocated as.
+    fn pool_facts(&self, ip: IpAddr, want: &Want) -> Option<PoolFacts> {
+        self.pools.find(ip).or_else(|| {
+            let is_remote = |service: &&Service| {
+                service.annotations.pool_type.as_deref() == Some(Announce::Remote.as_str())
+            };
+            self.services_of(want).any(|service| is_remote(&service)).then(|| PoolFacts {
+                announce: Announce::Remote,
+                prefix_len: Family::of(ip).bits(),
+            })
+        })
+    }
+
+    pub(super) fn services_of<'a>(&'a self, want: &'a Want) -> impl Iterator<Item = &'a Service> {
+        want.services.iter().filter_map(|key| self.services.get(key))
+    }
+
+    /// Whether every Service on it wants traffic only where it has endpoints.
+    fn wants_local_traffic(&self, want: &Want) -> bool {
+        self.services_of(want).all(|service| service.traffic_policy == TrafficPolicy::Local)
+    }
+
+    /// Whether only nodes with a ready endpoint may hold it on a local interface. Affinity is for a
+    /// Service alone on its address.
+    pub(super) fn is_narrowed(&self, want: &Want) -> bool {
+        self.services_of(want).all(|service| {
+            service.traffic_policy == TrafficPolicy::Local
+                || (service.annotations.endpoint_affinity && service.annotations.sharing.is_none())
+        })
+    }
+
+    /// Whether it matters where endpoints are.
+    pub(super) fn needs_endpoints(&self, want: &Want) -> bool {
+        !want.services.is_empty() && self.is_narrowed(want)
+    }
+
+    /// Whether a Service on it has a ready endpoint on this node.
+    pub(super) fn has_endpoint(&self, want: &Want) -> bool {
+        self.endpoints.is_listed()
+            && want.services.iter().any(|key| {
+                self.endpoints.get(key).is_some_and(|ends| ends.nodes.contains(&self.me))
+            })
+    }
+
+    pub(super) fn virtual_interface(&self) -> &str {
+        self.spec().map_or(crate::config::VIRTUAL_INTERFACE, |spec| &spec.virtual_interface)
+    }
+
+    pub(super) fn virtual_link(&self) -> Option<&Link> {
+        let name = self.virtual_interface();
+        self.links.iter().find(|link| link.name == name)
+    }
+}

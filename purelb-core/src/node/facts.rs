@@ -1,0 +1,279 @@
+//! Taking in facts: what they change, and what has to be looked at again because of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::config::{Selection, select};
+use crate::group::Group;
+use crate::host::{Address, AddressKey, Family, Link};
+use crate::link::{Policy, Unidentified};
+use crate::membership::Standings;
+use crate::name::ServiceKey;
+use crate::place::PoolIndex;
+use crate::store::{Change, Object, Store};
+
+use super::local::HostView;
+use super::notice::{AgentRef, NodeNotice};
+use super::verdict::{Exclusion, NotConfigured};
+use super::{Config, Event, NodeAgent, Want};
+
+/// The addresses of this host, findable by address alone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Addresses {
+    store: Store<Address>,
+    by_ip: BTreeMap<IpAddr, BTreeSet<AddressKey>>,
+    ours: usize,
+}
+
+impl Addresses {
+    /// Takes in a change; returns what was there before under each key that differs now.
+    fn apply(&mut self, change: Change<Address>) -> Vec<(AddressKey, Option<Address>)> {
+        let before: Vec<_> = match &change {
+            Change::Deleted(key) => vec![(*key, self.store.get(key).cloned())],
+            Change::Listed(_) => self.store.iter().map(|a| (a.key(), Some(a.clone()))).collect(),
+            Change::Updated(address) => {
+                vec![(address.key(), self.store.get(&address.key()).cloned())]
+            }
+        };
+        let before: BTreeMap<_, _> = before.into_iter().collect();
+        let changed = self.store.apply(change);
+        for key in &changed {
+            let keys = self.by_ip.entry(key.net.addr()).or_default();
+            if self.store.get(key).is_some() {
+                keys.insert(*key);
+            } else {
+                keys.remove(key);
+            }
+            if keys.is_empty() {
+                self.by_ip.remove(&key.net.addr());
+            }
+        }
+        let before: Vec<_> =
+            changed.into_iter().map(|key| (key, before.get(&key).cloned().flatten())).collect();
+        for (key, old) in &before {
+            let is_ours = |address: &Address| address.is_ours();
+            self.ours += usize::from(self.store.get(key).is_some_and(is_ours));
+            self.ours -= usize::from(old.as_ref().is_some_and(is_ours));
+        }
+        before
+    }
+
+    pub(super) fn is_listed(&self) -> bool {
+        self.store.is_listed()
+    }
+
+    pub(super) fn get(&self, key: &AddressKey) -> Option<&Address> {
+        self.store.get(key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Address> {
+        self.store.iter()
+    }
+
+    /// Every place where `ip` is on this host.
+    pub(super) fn of(&self, ip: IpAddr) -> impl Iterator<Item = &Address> {
+        self.by_ip.get(&ip).into_iter().flatten().filter_map(|key| self.store.get(key))
+    }
+
+    pub(super) fn has_none_of_ours(&self) -> bool {
+        self.ours == 0
+    }
+}
+
+impl NodeAgent {
+    pub(super) fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Addresses(change) => self.take_in_addresses(change),
+            Event::Agents(change) => self.dirty.config |= !self.agents.apply(change).is_empty(),
+            Event::AnnounceFailed { service, error: _ } => self.claims.failed(&service, self.now),
+            Event::Endpoints(change) => {
+                for key in self.endpoints.apply(change) {
+                    self.dirty.ips.extend(self.ingress.get(&key).into_iter().flatten());
+                }
+            }
+            Event::Groups(change) => {
+                if !self.groups.apply(change).is_empty() {
+                    let groups: Vec<Group> =
+                        self.groups.iter().filter_map(|group| Group::parse(group).ok()).collect();
+                    self.pools = PoolIndex::new(&groups);
+                    self.dirty.all = true;
+                }
+            }
+            Event::Kernel(outcome) => self.take_in_outcome(&outcome),
+            Event::Leases(event) => {
+                let before = self.right();
+                if self.membership.handle_lease(event, self.now) == Standings::Changed {
+                    self.dirty.all = true;
+                }
+                if self.right() != before {
+                    self.prolong();
+                }
+            }
+            Event::Links(change) => {
+                if !self.links.apply(change).is_empty() {
+                    self.dirty.local = true;
+                    self.dirty.virtual_link = true;
+                }
+            }
+            Event::Node(change) => self.dirty.config |= !self.node.apply(change).is_empty(),
+            Event::Routes(change) => self.dirty.local |= !self.routes.apply(change).is_empty(),
+            Event::Services(change) => {
+                for key in self.services.apply(change) {
+                    self.take_in_service(&key);
+                }
+            }
+            Event::Slept => {
+                if self.membership.fence_now(self.now) == Standings::Changed {
+                    self.dirty.all = true;
+                }
+            }
+            Event::Stop => self.stop(),
+        }
+    }
+
+    fn take_in_addresses(&mut self, change: Change<Address>) {
+        match &change {
+            // All that was asked for and answered is among them, or gone.
+            Change::Listed(_) => self.hold.forget_pending(),
+            Change::Updated(address) => self.hold.arrived(&address.key()),
+            Change::Deleted(_) => {}
+        }
+        for (key, before) in self.addresses.apply(change) {
+            let after = self.addresses.get(&key).cloned();
+            let is_host = |address: &Address| !address.is_ours();
+            let is_news_of_host =
+                before.as_ref().is_some_and(is_host) || after.as_ref().is_some_and(is_host);
+            self.dirty.local |= is_news_of_host;
+            if is_news_of_host && before.is_none() {
+                self.tell_foreign(&key);
+            }
+            if after.is_none() {
+                self.hold.gone(&key);
+                self.bursts.stop(&key);
+            } else if before.is_none() {
+                self.hold.new.insert(key);
+            }
+            self.dirty.ips.insert(key.net.addr());
+            self.dirty.virtual_link = true;
+        }
+    }
+
+    /// A Service came, changed or went: its addresses, old and new, are looked at again.
+    fn take_in_service(&mut self, key: &ServiceKey) {
+        let old = self.ingress.remove(key).unwrap_or_default();
+        for ip in old {
+            if let Some(want) = self.wants.get_mut(&ip) {
+                want.services.remove(key);
+            }
+            self.dirty.ips.insert(ip);
+        }
+        let service = self.services.get(key);
+        let Some(service) = service.filter(|s| s.is_load_balancer && s.is_branded()) else {
+            self.claims.forget(key);
+            return;
+        };
+        let ips: Vec<IpAddr> = service.ingress.iter().map(IpAddr::to_canonical).collect();
+        for ip in &ips {
+            self.wants.entry(*ip).or_insert_with(Want::default).services.insert(key.clone());
+            self.dirty.ips.insert(*ip);
+        }
+        self.ingress.insert(key.clone(), ips);
+        self.claims.seen(key);
+    }
+
+    pub(super) fn refresh_config(&mut self) {
+        if !std::mem::take(&mut self.dirty.config) {
+            return;
+        }
+        let node = self.node.get(&self.me);
+        let labels = node.map(|node| node.labels.clone()).unwrap_or_default();
+        let exclusion = node.and_then(|node| match (node.is_out_of_service, node.is_excluded()) {
+            (true, _) => Some(Exclusion::OutOfService),
+            (false, true) => Some(Exclusion::Label),
+            (false, false) => None,
+        });
+        let (spec, agent) = match select(self.agents.iter(), &labels) {
+            Selection::Configured(agent, spec) => (Ok(spec.clone()), Some(agent)),
+            Selection::Default => (Err(NotConfigured::Missing), None),
+            Selection::Deselected => (Err(NotConfigured::Deselected), None),
+            Selection::Invalid(agent, error) => {
+                (Err(NotConfigured::Invalid { error: error.to_owned() }), Some(agent))
+            }
+        };
+        let config = Config { spec, agent: agent.map(AgentRef::from), exclusion };
+        if self.config.as_ref() == Some(&config) {
+            return;
+        }
+        let is_news = self
+            .config
+            .as_ref()
+            .is_none_or(|old| old.agent != config.agent || old.spec.is_ok() != config.spec.is_ok());
+        if is_news {
+            self.tell(NodeNotice::Configured {
+                agent: config.agent.clone(),
+                problem: config.spec.as_ref().err().cloned(),
+                node: self.me.clone(),
+            });
+        }
+        self.config = Some(config);
+        self.dirty.all = true;
+        self.dirty.local = true;
+        self.dirty.virtual_link = true;
+    }
+
+    pub(super) fn refresh_local(&mut self) {
+        let patience_over =
+            self.local.values().filter_map(|e| e.deadline()).any(|at| at <= self.now);
+        if !std::mem::take(&mut self.dirty.local) && !patience_over {
+            return;
+        }
+        let Some(spec) = self.spec() else { return };
+        let policy = Policy::from(spec);
+        let links: Vec<&Link> = self.links.iter().collect();
+        let addresses: Vec<&Address> = self.addresses.iter().filter(|a| !a.is_ours()).collect();
+        let routes: Vec<_> = self.routes.iter().collect();
+        let host = HostView { links: &links, addresses: &addresses, routes: &routes };
+        let mut notices = Vec::new();
+        for (family, election) in &mut self.local {
+            let before = (
+                election.net().unidentified.clone(),
+                election.net().links.iter().map(|(link, _)| *link).collect::<Vec<_>>(),
+            );
+            if election.judge(*family, host, &policy, self.now) {
+                self.dirty.all = true;
+                self.dirty.virtual_link = true;
+            }
+            let net = election.net();
+            let after =
+                (net.unidentified.clone(), net.links.iter().map(|(link, _)| *link).collect());
+            if before != after {
+                notices.push((*family, after.0, after.1));
+            }
+        }
+        for (family, unidentified, links) in notices {
+            self.tell_local(family, unidentified.as_ref(), &links);
+        }
+    }
+
+    fn tell_local(
+        &mut self,
+        family: Family,
+        unidentified: Option<&Unidentified>,
+        links: &[crate::host::LinkIndex],
+    ) {
+        let name = |index: &crate::host::LinkIndex| {
+            self.links.get(index).map_or_else(|| index.to_string(), |link| link.name.clone())
+        };
+        let notice = match unidentified {
+            Some(why) => NodeNotice::Unidentified {
+                family,
+                why: why.describe(self.links.iter()),
+                is_ambiguous: why.is_ambiguous(),
+                virtual_interface: self.virtual_interface().to_owned(),
+                agent: self.config.as_ref().and_then(|config| config.agent.clone()),
+            },
+            None => NodeNotice::Identified { family, interfaces: links.iter().map(name).collect() },
+        };
+        self.tell(notice);
+    }
+}

@@ -1,0 +1,247 @@
+//! What an agent tells people.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::config::LbNodeAgent;
+use crate::host::Family;
+use crate::kernel::{KernelAction, KernelError};
+use crate::name::{Namespace, NodeName, ServiceKey, Uid};
+use crate::notice::{Level, Notice, Regarding};
+use crate::place::Virtual;
+
+use super::verdict::{NotConfigured, Withheld};
+
+/// Something that an agent tells people, once per change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeNotice {
+    /// An address of a Service is on an interface now.
+    Announced {
+        /// The address.
+        ip: IpAddr,
+        /// The Service.
+        service: ServiceRef,
+        /// This node.
+        node: NodeName,
+        /// The interface's name.
+        interface: String,
+        /// `None` on a local interface, else why it is on the virtual one.
+        why: Option<Virtual>,
+    },
+    /// Which LBNodeAgent governs this node.
+    Configured {
+        /// The governing one, if any.
+        agent: Option<AgentRef>,
+        /// Why nothing is announced, if so.
+        problem: Option<NotConfigured>,
+        /// This node.
+        node: NodeName,
+    },
+    /// Another host keeps writing this node's lease.
+    Contested {
+        /// This node.
+        node: NodeName,
+    },
+    /// An address that we did not add equals one of a Service.
+    Foreign {
+        /// The address.
+        ip: IpAddr,
+        /// The Service.
+        service: ServiceRef,
+        /// The interface that it is on.
+        interface: String,
+    },
+    /// The local interface of a family is known.
+    Identified {
+        /// The family.
+        family: Family,
+        /// The interfaces' names, the preferred one first.
+        interfaces: Vec<String>,
+    },
+    /// The kernel did not do what was asked.
+    KernelFailed {
+        /// What was asked.
+        action: KernelAction,
+        /// Why not.
+        error: KernelError,
+        /// The Service concerned, if one is.
+        service: Option<ServiceRef>,
+    },
+    /// The local interface of a family could not be identified.
+    Unidentified {
+        /// The family.
+        family: Family,
+        /// Why not, with every route in the way.
+        why: String,
+        /// There are too many default routes: addresses go to the virtual interface.
+        is_ambiguous: bool,
+        /// The virtual interface's name.
+        virtual_interface: String,
+        /// The governing LBNodeAgent.
+        agent: Option<AgentRef>,
+    },
+    /// An address of a Service is not, or no longer, for this node.
+    Withheld {
+        /// The address.
+        ip: IpAddr,
+        /// The Service.
+        service: ServiceRef,
+        /// Why.
+        why: Withheld,
+    },
+}
+
+/// A Service to tell about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRef {
+    /// Namespace and name.
+    pub key: ServiceKey,
+    /// One for its whole life.
+    pub uid: Uid,
+}
+
+/// An LBNodeAgent to tell about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentRef {
+    /// Namespace and name.
+    pub name: (Namespace, String),
+    /// One for its whole life.
+    pub uid: Uid,
+}
+
+impl From<&LbNodeAgent> for AgentRef {
+    fn from(agent: &LbNodeAgent) -> Self {
+        Self { name: agent.name.clone(), uid: agent.uid.clone() }
+    }
+}
+
+impl Notice for NodeNotice {
+    fn level(&self) -> Level {
+        match self {
+            Self::Announced { .. } | Self::Identified { .. } => Level::Info,
+            Self::Configured { problem, .. } => match problem {
+                None => Level::Info,
+                Some(NotConfigured::Deselected | NotConfigured::Missing) => Level::Warning,
+                Some(NotConfigured::Invalid { .. }) => Level::Error,
+            },
+            Self::Contested { .. } | Self::KernelFailed { .. } => Level::Error,
+            Self::Foreign { .. } => Level::Warning,
+            Self::Unidentified { is_ambiguous: true, .. } => Level::Error,
+            Self::Unidentified { is_ambiguous: false, .. } => Level::Info,
+            Self::Withheld { why, .. } => match why {
+                Withheld::LostTo(_) | Withheld::NotYet(_) | Withheld::Stopping => Level::Debug,
+                Withheld::Excluded(_)
+                | Withheld::NoCandidate
+                | Withheld::NoEndpoint
+                | Withheld::NotConfigured(_)
+                | Withheld::Nowhere(_) => Level::Info,
+            },
+        }
+    }
+
+    fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Announced { why: None, .. } => Some("AnnouncingLocal"),
+            Self::Announced { why: Some(_), .. } => Some("AnnouncingNonLocal"),
+            Self::Configured { problem: Some(NotConfigured::Invalid { .. }), .. } => {
+                Some("ConfigError")
+            }
+            Self::Contested { .. } => Some("DuplicateNode"),
+            Self::Foreign { .. } => Some("AddressConflict"),
+            Self::KernelFailed { service: Some(_), .. } => Some("AnnouncementFailed"),
+            Self::Unidentified { is_ambiguous: true, .. } => Some("InterfaceUnidentified"),
+            Self::Configured { .. }
+            | Self::Identified { .. }
+            | Self::KernelFailed { service: None, .. }
+            | Self::Unidentified { is_ambiguous: false, .. }
+            | Self::Withheld { .. } => None,
+        }
+    }
+
+    fn regarding(&self) -> Regarding {
+        let about_agent = |agent: &Option<AgentRef>| match agent {
+            None => Regarding::Node,
+            Some(agent) => Regarding::Agent {
+                namespace: agent.name.0.clone(),
+                name: agent.name.1.clone(),
+                uid: agent.uid.clone(),
+            },
+        };
+        let about_service = |service: &ServiceRef| Regarding::Service {
+            key: service.key.clone(),
+            uid: service.uid.clone(),
+        };
+        match self {
+            Self::Announced { service, .. }
+            | Self::Foreign { service, .. }
+            | Self::KernelFailed { service: Some(service), .. }
+            | Self::Withheld { service, .. } => about_service(service),
+            Self::Configured { agent, .. } | Self::Unidentified { agent, .. } => about_agent(agent),
+            Self::Contested { .. }
+            | Self::Identified { .. }
+            | Self::KernelFailed { service: None, .. } => Regarding::Node,
+        }
+    }
+}
+
+impl fmt::Display for NodeNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Announced { ip, service: _, node, interface, why } => match why {
+                None => write!(f, "{node} announces {ip} on {interface}"),
+                Some(Virtual::Remote) => write!(f, "{node} has {ip} on {interface} for routing"),
+                Some(Virtual::Unidentified) => write!(
+                    f,
+                    "{node} has {ip} on {interface}: its local interface cannot be identified"
+                ),
+            },
+            Self::Configured { agent, problem, node } => match (agent, problem) {
+                (_, Some(problem)) => write!(f, "{node} is announcing nothing: {problem}"),
+                (Some(agent), None) => {
+                    write!(
+                        f,
+                        "{node} is configured by LBNodeAgent {}/{}",
+                        agent.name.0, agent.name.1
+                    )
+                }
+                (None, None) => write!(f, "{node} is not configured"),
+            },
+            Self::Contested { node } => write!(
+                f,
+                "another host keeps writing the lease of {node}: two hosts have this name, and this one announces nothing"
+            ),
+            Self::Foreign { ip, service: _, interface } => write!(
+                f,
+                "{ip} is on {interface} already and was not put there by PureLB: it is left alone"
+            ),
+            Self::Identified { family, interfaces } => {
+                write!(f, "{family} addresses go to {}", interfaces.join(", "))
+            }
+            Self::KernelFailed { action, error, service: _ } => {
+                write!(f, "cannot {}: {error}", describe(action))
+            }
+            Self::Unidentified { family, why, is_ambiguous, virtual_interface, agent: _ } => {
+                if *is_ambiguous {
+                    write!(
+                        f,
+                        "the local interface for {family} cannot be identified, its addresses go to {virtual_interface}: {why}"
+                    )
+                } else {
+                    write!(f, "no local interface for {family}: {why}")
+                }
+            }
+            Self::Withheld { ip, service: _, why } => write!(f, "{ip} is not here: {why}"),
+        }
+    }
+}
+
+fn describe(action: &KernelAction) -> String {
+    match action {
+        KernelAction::AddAddress(new) => format!("add {} to {}", new.net, new.link),
+        KernelAction::Advertise { ip, link, .. } => format!("advertise {ip} on {link}"),
+        KernelAction::CreateVirtual { name, .. } => format!("create the virtual interface {name}"),
+        KernelAction::RemoveAddress(key) => format!("remove {key}"),
+        KernelAction::SetAlias { link, .. } => format!("set the alias of {link}"),
+        KernelAction::SetConf { link, .. } => format!("change the ARP settings of {link}"),
+    }
+}
