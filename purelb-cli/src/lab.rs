@@ -6,15 +6,20 @@
 //! * [`privilege`]: the rights it needs; an ordinary user gets them in a user namespace.
 //! * [`namespace`], [`topology`]: a bridge, nodes, a router and a client.
 //! * [`process`]: the real programs, each in its namespace.
-//! * [`api`]: the in-memory Kubernetes API they talk to.
+//! * [`api`], [`client`], [`samples`]: the in-memory Kubernetes API they talk to, and what a user
+//!   tells it.
+//! * [`cluster`]: all of this together.
 //! * [`observe`], [`capture`], [`responder`]: what can be seen from outside the programs: links,
 //!   addresses and routes as `ip` prints them, announcing frames, answers to a client.
 //! * [`demo`], [`story`]: the half-minute tour.
 //! * [`state`], [`join`]: finding and entering a running lab from another terminal.
 
+pub mod api;
 pub mod background;
 pub mod capture;
 pub mod client;
+pub mod cluster;
+pub mod demo;
 pub mod ip;
 pub mod join;
 pub mod namespace;
@@ -27,4 +32,5 @@ pub mod responder;
 pub mod samples;
 pub mod state;
 pub mod stop;
+pub mod story;
 pub mod topology;

@@ -1,11 +1,143 @@
 //! `purelb lab`.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::lab::cluster::Cluster;
+use crate::lab::demo::{Outcome, demo};
+use crate::lab::state::{Directory, Labs};
+use crate::lab::stop::Stop;
+use crate::lab::{ip, join, privilege, samples};
 
 /// A small cluster of network namespaces on this machine, to try PureLB without Kubernetes
-#[derive(Debug, clap::Args)]
-pub struct Lab {}
+#[derive(Debug, Args)]
+pub struct Lab {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show in half a minute what PureLB does
+    Demo {
+        /// Keep the programs' logs in this directory
+        #[arg(long, value_name = "DIR")]
+        logs: Option<PathBuf>,
+    },
+    /// Start a lab and keep it until Ctrl-C or `purelb lab down`
+    Up {
+        /// Keep the programs' logs in this directory
+        #[arg(long, value_name = "DIR")]
+        logs: Option<PathBuf>,
+    },
+    /// Run a command inside a running lab: purelb lab exec node1 -- ip addr show dev kube-lb0
+    Exec {
+        /// Where: node1, node2, node3, router, client or hub
+        place: String,
+        /// What to run; without one, a shell
+        #[arg(last = true)]
+        command: Vec<OsString>,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// End a running lab, and wait until it is gone
+    Down {
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// The process id of the lab, if several are running
+    #[arg(long, value_name = "PID")]
+    lab: Option<i32>,
+}
 
 /// Runs `purelb lab`.
-pub fn run(_lab: Lab) -> ExitCode {
-    ExitCode::SUCCESS
+pub fn run(lab: Lab) -> ExitCode {
+    match lab.command {
+        Command::Demo { logs } => match prepare() {
+            Ok(directory) => match demo(directory, logs) {
+                Outcome::Complete => ExitCode::SUCCESS,
+                Outcome::Failed => ExitCode::FAILURE,
+                Outcome::Interrupted => ExitCode::from(130),
+            },
+            Err(code) => code,
+        },
+        Command::Up { logs } => prepare()
+            .and_then(|directory| up(directory, logs))
+            .map_or_else(|code| code, |()| ExitCode::SUCCESS),
+        Command::Exec { place, command, which } => {
+            match Labs::of_this_user().and_then(|labs| labs.find(which.lab)) {
+                Ok(state) => complain(&join::exec(&state, &place, &command)),
+                Err(error) => complain(&error),
+            }
+        }
+        Command::Down { which } => {
+            let found = Labs::of_this_user().and_then(|labs| Ok((labs.find(which.lab)?, labs)));
+            let ended = found.and_then(|(state, labs)| {
+                state.end(Duration::from_secs(10))?;
+                // Removes what a lab that had to be killed left.
+                labs.running().map(drop)
+            });
+            ended.map_or_else(|error| complain(&error), |()| ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// What comes before any lab, in this order: who the user is, then rights, then nothing but tools.
+fn prepare() -> Result<Directory, ExitCode> {
+    let directory = Labs::of_this_user().and_then(|labs| labs.start());
+    let directory = directory.map_err(|error| complain(&error))?;
+    privilege::obtain().map_err(|error| complain(&error))?;
+    ip::is_installed().map_err(|error| complain(&error))?;
+    Ok(directory)
+}
+
+fn up(directory: Directory, logs: Option<PathBuf>) -> Result<(), ExitCode> {
+    let stop = Stop::default();
+    let mut cluster = Cluster::start(directory, logs, &stop).map_err(|error| complain(&error))?;
+    let client = cluster.api().client();
+    for sample in [samples::NODE_AGENT, samples::LOCAL_GROUP, samples::ROUTED_GROUP] {
+        client.apply(sample).map_err(|error| complain(&error))?;
+    }
+    cluster.start_programs().map_err(|error| complain(&error))?;
+    cluster.publish().map_err(|error| complain(&error))?;
+    let words = format!(
+        "The lab is up: node1, node2, node3, router, client and hub.\n\
+         \n\
+         In another terminal:\n\
+         \n    export KUBECONFIG={kubeconfig}\n\
+         \n    kubectl apply --server-side -f deploy/samples/service-local.yaml\
+         \n    kubectl get services\
+         \n    purelb lab exec node1 -- ip addr show dev eth0\
+         \n    purelb lab exec node1 -- ip addr show dev kube-lb0\
+         \n    purelb lab exec client -- curl http://192.0.2.200/\n\
+         \n\
+         The logs are in {logs}.\n\
+         Ctrl-C, or `purelb lab down`, ends it.",
+        kubeconfig = cluster.kubeconfig().display(),
+        logs = cluster.logs().display(),
+    );
+    // Without a reader the lab is of as much use.
+    let _ = writeln!(std::io::stdout(), "{words}");
+    let fallen = stop.wait_or(|| cluster.fallen());
+    let mut problems = cluster.end_programs();
+    problems.extend(fallen.map(|(program, status)| format!("{program} ended by itself: {status}")));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(complain(&problems.join("; ")))
+}
+
+fn complain(error: &dyn Display) -> ExitCode {
+    eprintln!("purelb: {error}");
+    ExitCode::FAILURE
 }

@@ -117,11 +117,11 @@ impl Client {
         let length = body.len();
         let server = self.server;
         // HTTP/1.0 asks for a plain body, ended by the connection's end.
-        write!(
-            stream,
+        let request = format!(
             "{method} {path} HTTP/1.0\r\nHost: {server}\r\nAccept: application/json\r\n\
              Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"
-        )?;
+        );
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
@@ -153,7 +153,8 @@ impl ObjectPath {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let kind = text(&object["kind"]).unwrap_or_default();
         let name = text(&object["metadata"]["name"]);
-        let namespace = text(&object["metadata"]["namespace"]).unwrap_or("default".into());
+        let namespace =
+            text(&object["metadata"]["namespace"]).unwrap_or_else(|| "default".to_owned());
         let collection = match kind.as_str() {
             "Namespace" => "/api/v1/namespaces".to_owned(),
             "Node" => "/api/v1/nodes".to_owned(),

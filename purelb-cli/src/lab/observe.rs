@@ -151,19 +151,19 @@ impl From<IpError> for Glance {
     }
 }
 
-/// Looks every 20 ms until the fact is there, and returns it with the time it took.
+/// Looks every 20 ms until the fact is there, and returns it.
 pub fn wait_until<T>(
     limit: Duration,
     stop: &Stop,
     mut look: impl FnMut() -> Result<T, Glance>,
-) -> Result<(T, Duration), Unseen> {
+) -> Result<T, Unseen> {
     let start = Instant::now();
     loop {
         if stop.is_requested() {
             return Err(Unseen::Interrupted);
         }
         match look() {
-            Ok(fact) => return Ok((fact, start.elapsed())),
+            Ok(fact) => return Ok(fact),
             Err(Glance::Never(why)) => return Err(Unseen::Hopeless(why)),
             Err(Glance::NotYet(instead)) if start.elapsed() >= limit => {
                 return Err(Unseen::TimedOut { limit, instead });
@@ -226,7 +226,7 @@ mod tests {
             looks += 1;
             if looks == 3 { Ok(looks) } else { Err(Glance::NotYet("too few".into())) }
         });
-        assert_eq!(third.unwrap().0, 3);
+        assert_eq!(third.unwrap(), 3);
 
         let never = || Err::<(), _>(Glance::NotYet("nothing".into()));
         let limit = Duration::from_millis(1);
