@@ -10,6 +10,7 @@ pub mod leases;
 mod list_watch;
 #[cfg(feature = "memory")]
 pub mod memory;
+pub mod notice;
 pub mod watch;
 
 pub use kube::Client;
