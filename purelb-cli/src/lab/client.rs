@@ -67,7 +67,7 @@ impl Client {
             serde_saphyr::from_multiple(yaml).map_err(|error| ClientError::Yaml(error.into()))?;
         for object in objects {
             let ObjectPath(path) = ObjectPath::of(&object)?;
-            let path = format!("{path}?fieldManager=purelb-lab&force=true");
+            let path = format!("{path}?fieldManager=purelb-lab&force=true&fieldValidation=Strict");
             let body = object.to_string();
             self.request("PATCH", &path, "application/apply-patch+yaml", &body)?;
         }
@@ -187,7 +187,7 @@ mod tests {
             let object: Value = serde_saphyr::from_str(yaml).unwrap();
             ObjectPath::of(&object).map(|path| path.0)
         };
-        assert_eq!(path("{kind: Node, metadata: {name: n}}").unwrap(), "/api/v1/nodes/n");
+        assert_eq!(path("{kind: Node, metadata: {name: node1}}").unwrap(), "/api/v1/nodes/node1");
         assert_eq!(
             path("{kind: ServiceGroup, metadata: {name: g, namespace: purelb}}").unwrap(),
             "/apis/purelb.io/v2/namespaces/purelb/servicegroups/g"
