@@ -1,0 +1,331 @@
+//! The kernel as facts and actions: watch it, and change it.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use purelb_core::host::{AddressKey, Family, LinkIndex, Scope};
+use purelb_core::kernel::{KernelAction, KernelError, KernelOutcome, Lifetime, NewAddress};
+use purelb_core::time::{Origin, Tick};
+
+use crate::advertise::{Announcement, Gateway};
+use crate::clock::{self, Clock, Left};
+use crate::encode;
+use crate::mirror::{HostChange, Mirror};
+use crate::packet::PacketSocket;
+use crate::socket::{BATCH, Request, RequestSocket, errno_text};
+use crate::watch::{Watch, WatchError};
+
+/// The kernel of this host, as the network namespace of the thread that opened it shows it.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use purelb_core::time::Origin;
+/// use purelb_netlink::Kernel;
+///
+/// let mut kernel = Kernel::open(Origin::new(std::time::Instant::now()))?;
+/// loop {
+///     let fact = kernel.next().await?; // first all links, all addresses, all routes
+///     let actions = Vec::new(); // … what the machine makes of the fact
+///     for outcome in kernel.apply(actions) {
+///         // … tell the machine what failed; what worked shows as a fact
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Kernel {
+    watch: Watch,
+    requests: RequestSocket,
+    packets: Option<PacketSocket>,
+    clock: Clock,
+}
+
+/// A change of addresses or links that waits for the next system call.
+#[derive(Clone, Debug)]
+struct Pending {
+    /// Which outcome it decides.
+    slot: usize,
+    step: Step,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Put an address there, or extend its lifetime.
+    Add(NewAddress),
+    /// Anything that no clock has a say in.
+    Plain(Request),
+    /// Remove an address.
+    Remove(AddressKey),
+    /// Remove an address whose deadline passed while it was added.
+    Withdraw(AddressKey),
+}
+
+type Outcomes = Vec<Option<Result<(), KernelError>>>;
+
+impl Kernel {
+    /// Starts to watch the calling thread's network namespace, and lists it. Ticks in actions count
+    /// from `origin`.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with I/O enabled.
+    ///
+    /// # Errors
+    ///
+    /// If the sockets cannot be opened or the first listing fails. Missing capabilities are not an
+    /// error here: the actions that need them fail.
+    pub fn open(origin: Origin) -> Result<Self, WatchError> {
+        Ok(Self {
+            watch: Watch::open()?,
+            requests: RequestSocket::open()?,
+            packets: None,
+            clock: Clock::start(origin),
+        })
+    }
+
+    /// Waits for the next fact; see [`Watch::next`].
+    ///
+    /// # Errors
+    ///
+    /// If facts can no longer be had.
+    pub async fn next(&mut self) -> Result<HostChange, WatchError> {
+        self.watch.next().await
+    }
+
+    /// What is known of the kernel now. It may be ahead of the facts handed out.
+    pub fn mirror(&self) -> &Mirror {
+        self.watch.mirror()
+    }
+
+    /// The watch, for its counters.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Whether this kernel keeps the mark of an address (`IFA_PROTO`, Linux 5.18). Without it,
+    /// addresses of ours cannot be told by their mark.
+    pub fn marks_supported(&self) -> bool {
+        // The kernel itself marks the loopback and link-local addresses.
+        self.mirror().addresses().any(|address| address.mark != 0) || release_is_at_least(5, 18)
+    }
+
+    /// How long the machine was suspended since this was opened, or since [`Self::rebase`]. That
+    /// counts as time passed for every deadline, so nothing that was decided before a sleep is
+    /// carried out after it.
+    pub fn suspended(&self) -> Duration {
+        self.clock.suspended()
+    }
+
+    /// Takes note that whoever sets the deadlines knows of the sleep so far.
+    pub fn rebase(&mut self) {
+        self.clock.forgive();
+    }
+
+    /// Carries out the actions in their order, many to a system call, and returns the outcome of each in
+    /// the same order. Does not wait for anything but the kernel: microseconds to milliseconds.
+    ///
+    /// An address that was already gone counts as removed. One that was added with a deadline never
+    /// outlives it by more than the kernel is late in removing it (up to 1.25 s): if the kernel took
+    /// its time, the lifetime is set once more, and if the deadline is past, the address is removed.
+    pub fn apply(&mut self, actions: Vec<KernelAction>) -> Vec<KernelOutcome> {
+        let mut outcomes: Outcomes = vec![None; actions.len()];
+        let mut pending = Vec::new();
+        for (slot, action) in actions.iter().enumerate() {
+            let step = match action {
+                KernelAction::AddAddress(new) => Step::Add(*new),
+                KernelAction::RemoveAddress(key) => Step::Remove(*key),
+                KernelAction::SetAlias { link, alias } => {
+                    Step::Plain(encode::set_alias(*link, alias))
+                }
+                KernelAction::SetConf { link, settings } => {
+                    Step::Plain(encode::set_conf(*link, settings))
+                }
+                KernelAction::CreateVirtual { name, alias } => {
+                    self.flush(&mut pending, &mut outcomes);
+                    outcomes[slot] = Some(self.create_virtual(name, alias));
+                    continue;
+                }
+                KernelAction::Advertise { ip, link, gateway, until } => {
+                    self.flush(&mut pending, &mut outcomes);
+                    outcomes[slot] = Some(self.advertise(*ip, *link, *gateway, *until));
+                    continue;
+                }
+            };
+            pending.push(Pending { slot, step });
+        }
+        self.flush(&mut pending, &mut outcomes);
+        let results = outcomes.into_iter().map(|outcome| {
+            outcome.unwrap_or(Err(KernelError::Transport { text: "it was not sent".to_owned() }))
+        });
+        actions
+            .into_iter()
+            .zip(results)
+            .map(|(action, result)| {
+                tracing::debug!(?action, ?result, "asked the kernel");
+                KernelOutcome { action, result }
+            })
+            .collect()
+    }
+
+    /// Sends what is pending, and what follows from the answers.
+    fn flush(&mut self, pending: &mut Vec<Pending>, outcomes: &mut Outcomes) {
+        let all = std::mem::take(pending);
+        for batch in all.chunks(BATCH) {
+            let mut batch = batch.to_vec();
+            while !batch.is_empty() {
+                batch = self.exchange(batch, outcomes);
+            }
+        }
+    }
+
+    /// Sends one batch; returns what has to be sent because of the answers. That ends: each time an
+    /// address comes back its remaining seconds are fewer, and in the end it is withdrawn.
+    fn exchange(&mut self, batch: Vec<Pending>, outcomes: &mut Outcomes) -> Vec<Pending> {
+        let now = self.clock.now();
+        let (mut requests, mut sent) = (Vec::new(), Vec::new());
+        for Pending { slot, step } in batch {
+            let (request, seconds) = match &step {
+                Step::Add(new) => match clock::left(new.lifetime, now) {
+                    Left::Nothing => {
+                        outcomes[slot] = Some(Err(KernelError::PastDeadline));
+                        continue;
+                    }
+                    Left::Forever => (encode::add_address(new, None), None),
+                    Left::Seconds(left) => (encode::add_address(new, Some(left)), Some(left)),
+                },
+                Step::Plain(request) => (request.clone(), None),
+                Step::Remove(key) | Step::Withdraw(key) => (encode::remove_address(key), None),
+            };
+            requests.push(request);
+            sent.push((slot, step, seconds));
+        }
+        let answers = self.requests.request(requests);
+        let now = self.clock.now();
+        let mut again = Vec::new();
+        for ((slot, step, seconds), answer) in sent.into_iter().zip(answers) {
+            let result = match step {
+                Step::Add(new) => {
+                    // Without an answer the address may be there.
+                    let may_be_there = !matches!(answer, Err(KernelError::Refused { .. }));
+                    if may_be_there
+                        && let (Lifetime::Until(until), Some(seconds)) = (new.lifetime, seconds)
+                        && clock::outlives(seconds, now, until)
+                    {
+                        let step = match clock::left(new.lifetime, now) {
+                            Left::Nothing => Step::Withdraw(new.key()),
+                            Left::Forever | Left::Seconds(_) => Step::Add(new),
+                        };
+                        again.push(Pending { slot, step });
+                    }
+                    answer
+                }
+                Step::Plain(_) => answer,
+                Step::Remove(_) => match answer {
+                    Err(KernelError::Refused { errno, .. }) if is_absence(errno) => Ok(()),
+                    answer => answer,
+                },
+                Step::Withdraw(key) => {
+                    match answer {
+                        Err(KernelError::Refused { errno, .. }) if is_absence(errno) => {}
+                        Err(error) => {
+                            tracing::error!(address = %key, %error, "could not withdraw an address past its deadline");
+                        }
+                        Ok(()) => {}
+                    }
+                    Err(KernelError::PastDeadline)
+                }
+            };
+            outcomes[slot] = Some(result);
+        }
+        again
+    }
+
+    /// Makes the virtual interface. One that is there already is left alone.
+    fn create_virtual(&mut self, name: &str, alias: &str) -> Result<(), KernelError> {
+        let mut created = self.request(encode::create_dummy(name));
+        if matches!(&created, Err(KernelError::Refused { errno: libc::EOPNOTSUPP, .. })) {
+            created = self.request(encode::create_bridge(name));
+            if created.is_ok() {
+                tracing::warn!(
+                    link = name,
+                    "this kernel has no dummy links, so a bridge without ports serves instead"
+                );
+            }
+        }
+        match created {
+            // Nothing says that it is ours, so its alias is not for us to set.
+            Err(KernelError::Refused { errno: libc::EEXIST, .. }) => Ok(()),
+            // The kernel heeds an alias only for a link that is there.
+            Ok(()) => self.request(encode::set_alias_by_name(name, alias)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn request(&mut self, request: Request) -> Result<(), KernelError> {
+        let mut answers = self.requests.request(vec![request]);
+        answers.pop().unwrap_or(Ok(()))
+    }
+
+    fn advertise(
+        &mut self,
+        ip: IpAddr,
+        link: LinkIndex,
+        gateway: Option<IpAddr>,
+        until: Option<Tick>,
+    ) -> Result<(), KernelError> {
+        let found = self.mirror().link(link).ok_or_else(|| refused(libc::ENODEV))?;
+        let mac = found.mac.ok_or(KernelError::Refused {
+            errno: libc::EPFNOSUPPORT,
+            text: "the link has no Ethernet address".to_owned(),
+        })?;
+        let of_link = self.mirror().addresses_of(link);
+        let link_local = of_link
+            .filter(|address| address.scope == Scope::Link && !address.flags.tentative)
+            .find_map(|address| match address.ip() {
+                IpAddr::V6(ip) if ip.is_unicast_link_local() => Some(ip),
+                IpAddr::V4(_) | IpAddr::V6(_) => None,
+            });
+        let gateway = gateway.filter(|gateway| Family::of(*gateway) == Family::of(ip));
+        let gateway = gateway.map(|ip| Gateway { ip, mac: self.requests.neighbour(link, ip) });
+        let frames = Announcement { ip, mac, link_local, gateway }.frames();
+        for frame in frames {
+            if until.is_some_and(|until| self.clock.now() >= until) {
+                return Err(KernelError::PastDeadline);
+            }
+            let packets = match &mut self.packets {
+                Some(packets) => packets,
+                none => none.insert(PacketSocket::open().map_err(|error| failed(&error))?),
+            };
+            packets.send(link, &frame).map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the kernel says if the address, or its link, is not there.
+fn is_absence(errno: i32) -> bool {
+    matches!(errno, libc::EADDRNOTAVAIL | libc::ENODEV)
+}
+
+fn refused(errno: i32) -> KernelError {
+    KernelError::Refused { errno, text: errno_text(errno) }
+}
+
+fn failed(error: &io::Error) -> KernelError {
+    match error.raw_os_error() {
+        Some(errno) => refused(errno),
+        None => KernelError::Transport { text: error.to_string() },
+    }
+}
+
+/// Whether the running kernel calls itself this version or a later one.
+fn release_is_at_least(major: u32, minor: u32) -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(is_major)), Some(Ok(is_minor))) => (is_major, is_minor) >= (major, minor),
+        _ => false,
+    }
+}

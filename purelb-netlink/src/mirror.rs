@@ -1,0 +1,264 @@
+//! What the kernel has, kept up to date from what it tells. Pure: messages in, changes out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net};
+use purelb_core::host::{Address, AddressKey, Family, Link, LinkIndex, Route};
+use purelb_core::store::{Change, Object};
+
+use crate::decode::{Message, Peer};
+pub use crate::route::ListAgain;
+use crate::route::{Destination, Entry, RouteTable};
+
+/// A fact about this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostChange {
+    /// About its addresses.
+    Addresses(Change<Address>),
+    /// About its links.
+    Links(Change<Link>),
+    /// About the routes of its main table.
+    Routes(Change<Route>),
+}
+
+/// Everything that a dump of all kinds holds, in the kernel's order.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    links: Vec<Link>,
+    addresses: Vec<(Address, Peer)>,
+    routes: Vec<(Destination, Entry)>,
+}
+
+impl Listing {
+    /// Takes in one message of a dump.
+    pub fn take(&mut self, message: Message) {
+        match message {
+            Message::AddressIs(address, peer) => self.addresses.push((address, peer)),
+            Message::LinkIs(link) => self.links.push(link),
+            Message::RouteIs(to, entry, _) => self.routes.push((to, entry)),
+            Message::AddressGone(..)
+            | Message::LinkGone(_)
+            | Message::NexthopChanged(_)
+            | Message::NexthopGone(_)
+            | Message::Other
+            | Message::RouteGone(..) => {}
+        }
+    }
+}
+
+/// The kernel's links, addresses and routes as last told.
+#[derive(Clone, Debug, Default)]
+pub struct Mirror {
+    links: BTreeMap<LinkIndex, Link>,
+    /// By key; addresses that differ in their peer alone share one.
+    addresses: BTreeMap<AddressKey, Vec<(Peer, Address)>>,
+    routes: RouteTable,
+}
+
+impl Mirror {
+    /// All links in the order of their numbers.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// One link.
+    pub fn link(&self, index: LinkIndex) -> Option<&Link> {
+        self.links.get(&index)
+    }
+
+    /// All addresses, by link.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.addresses.values().flat_map(|same| same.first()).map(|(_, address)| address)
+    }
+
+    /// The addresses of one link.
+    pub fn addresses_of(&self, link: LinkIndex) -> impl Iterator<Item = &Address> {
+        let lowest = AddressKey { link, net: IpNet::V4(Ipv4Net::default()) };
+        self.addresses
+            .range(lowest..)
+            .take_while(move |(key, _)| key.link == link)
+            .flat_map(|(_, same)| same.first())
+            .map(|(_, address)| address)
+    }
+
+    /// All routes that are told of: each next hop of the default routes, and of the routes that
+    /// need no gateway.
+    pub fn routes(&self) -> Vec<Route> {
+        self.routes.routes()
+    }
+
+    /// Starts anew from a dump of all kinds; returns that as facts.
+    pub fn list(&mut self, listing: Listing) -> [HostChange; 3] {
+        self.links = listing.links.into_iter().map(|link| (link.index, link)).collect();
+        self.addresses = BTreeMap::new();
+        for (address, peer) in listing.addresses {
+            self.put(address, peer);
+        }
+        let routes = listing.routes.into_iter();
+        self.routes =
+            RouteTable::list(routes.map(|(to, entry)| (to, self.with_life(entry))).collect());
+        [
+            HostChange::Links(Change::Listed(self.links().cloned().collect())),
+            HostChange::Addresses(Change::Listed(self.addresses().cloned().collect())),
+            HostChange::Routes(Change::Listed(self.routes())),
+        ]
+    }
+
+    /// Takes in one notification; adds what it changes to `changes`, its direct effect first.
+    ///
+    /// # Errors
+    ///
+    /// If all must be listed again to know what happened. Nothing has changed then.
+    pub fn apply(
+        &mut self,
+        message: Message,
+        changes: &mut Vec<HostChange>,
+    ) -> Result<(), ListAgain> {
+        let routes = match message {
+            Message::AddressGone(key, peer) => self.address_gone(key, &peer, changes),
+            Message::AddressIs(address, peer) => self.address_is(address, peer, changes),
+            Message::LinkGone(index) => self.link_gone(index, changes),
+            Message::LinkIs(link) => self.link_is(link, changes),
+            Message::NexthopChanged(number) if self.routes.uses_nexthop(number) => {
+                return Err(ListAgain);
+            }
+            Message::NexthopChanged(_) | Message::Other => Vec::new(),
+            Message::NexthopGone(number) => self.routes.nexthop_gone(number),
+            Message::RouteGone(to, entry) => self.routes.remove(to, entry),
+            Message::RouteIs(to, entry, how) => {
+                let entry = self.with_life(entry);
+                self.routes.insert(to, entry, how)?
+            }
+        };
+        changes.extend(routes.into_iter().map(HostChange::Routes));
+        Ok(())
+    }
+
+    fn link_is(&mut self, link: Link, changes: &mut Vec<HostChange>) -> Vec<Change<Route>> {
+        let index = link.index;
+        let was_up = self.links.get(&index).map(|old| old.up);
+        let routes = match (was_up, link.up) {
+            (_, false) => self.routes.link_down(index),
+            (Some(false), true) => self.routes.link_up(index),
+            (None | Some(true), true) => Vec::new(),
+        };
+        if self.links.get(&index) != Some(&link) {
+            changes.push(HostChange::Links(Change::Updated(link.clone())));
+            self.links.insert(index, link);
+        }
+        routes
+    }
+
+    fn link_gone(&mut self, index: LinkIndex, changes: &mut Vec<HostChange>) -> Vec<Change<Route>> {
+        let keys: Vec<_> = self.addresses_of(index).map(Object::key).collect();
+        for key in keys {
+            self.addresses.remove(&key);
+            changes.push(HostChange::Addresses(Change::Deleted(key)));
+        }
+        if self.links.remove(&index).is_some() {
+            changes.push(HostChange::Links(Change::Deleted(index)));
+        }
+        self.routes.link_gone(index)
+    }
+
+    fn address_is(
+        &mut self,
+        address: Address,
+        peer: Peer,
+        changes: &mut Vec<HostChange>,
+    ) -> Vec<Change<Route>> {
+        let (key, link) = (address.key(), address.link);
+        let before = self.shown(&key).cloned();
+        self.put(address, peer);
+        // The seconds left count from now, so the same number is news.
+        if let Some(after) = self.shown(&key)
+            && (before.as_ref() != Some(after) || after.valid.is_some())
+        {
+            changes.push(HostChange::Addresses(Change::Updated(after.clone())));
+        }
+        let enables = Family::of(key.net.addr()) == Family::V4;
+        match self.links.get(&link) {
+            Some(link) if enables && link.up => self.routes.v4_enabled(link.index),
+            _ => Vec::new(),
+        }
+    }
+
+    fn address_gone(
+        &mut self,
+        key: AddressKey,
+        peer: &Peer,
+        changes: &mut Vec<HostChange>,
+    ) -> Vec<Change<Route>> {
+        let before = self.shown(&key).cloned();
+        if let Some(same) = self.addresses.get_mut(&key) {
+            same.retain(|(other, _)| other != peer);
+            if same.is_empty() {
+                self.addresses.remove(&key);
+            }
+        }
+        match (before, self.shown(&key).cloned()) {
+            (Some(_), None) => changes.push(HostChange::Addresses(Change::Deleted(key))),
+            (Some(before), Some(after)) if before != after => {
+                changes.push(HostChange::Addresses(Change::Updated(after)));
+            }
+            _ => {}
+        }
+        let ip = key.net.addr();
+        let mut routes = match Family::of(ip) {
+            Family::V4 if self.routes.prefers(ip) && !self.is_local(ip) => {
+                self.routes.v4_source_gone(ip)
+            }
+            Family::V6 if self.routes.prefers(ip) => self.v6_source_gone(ip, key.link),
+            Family::V4 | Family::V6 => Vec::new(),
+        };
+        if Family::of(ip) == Family::V4 && !self.has_v4(key.link) {
+            routes.extend(self.routes.v4_disabled(key.link));
+        }
+        routes
+    }
+
+    fn v6_source_gone(&mut self, ip: IpAddr, link: LinkIndex) -> Vec<Change<Route>> {
+        // A link-local address counts for its own link only (`ipv6_chk_addr`).
+        let scope = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()).then_some(link);
+        let concerns =
+            |address: &Address| address.ip() == ip && scope.is_none_or(|link| address.link == link);
+        let still_there = self.addresses().any(concerns);
+        if still_there { Vec::new() } else { self.routes.v6_source_gone(ip, scope) }
+    }
+
+    /// Whether a link that is up has this address.
+    fn is_local(&self, ip: IpAddr) -> bool {
+        let up = |link| self.links.get(&link).is_some_and(|link: &Link| link.up);
+        self.addresses().any(|address| address.ip() == ip && up(address.link))
+    }
+
+    fn has_v4(&self, link: LinkIndex) -> bool {
+        self.addresses_of(link).any(|address| Family::of(address.ip()) == Family::V4)
+    }
+
+    /// With `ignore_routes_with_linkdown` the kernel shows a next hop as dead also while its link
+    /// is without carrier, and says nothing when that changes. That is the link's to tell.
+    fn with_life(&self, mut entry: Entry) -> Entry {
+        for hop in &mut entry.hops {
+            let link = self.links.get(&hop.link);
+            hop.dead &= !link.is_some_and(|link| link.up && !link.carrier);
+        }
+        entry
+    }
+
+    fn shown(&self, key: &AddressKey) -> Option<&Address> {
+        self.addresses.get(key)?.first().map(|(_, address)| address)
+    }
+
+    fn put(&mut self, address: Address, peer: Peer) {
+        let same = self.addresses.entry(address.key()).or_default();
+        match same.iter_mut().find(|(other, _)| *other == peer) {
+            Some((_, old)) => *old = address,
+            None => same.push((peer, address)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! A network namespace of a test's own.
+
+use std::future::Future;
+use std::process::Command;
+use std::time::Duration;
+
+use purelb_core::host::{Address, Link, LinkIndex, Route};
+use purelb_core::time::Origin;
+use purelb_netlink::{Kernel, Watch};
+
+/// Set in a process that was started inside a user and network namespace of its own.
+const INSIDE: &str = "PURELB_TEST_IN_NAMESPACE";
+
+/// How long a fact may take to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs `test` on this thread, in a fresh network namespace with `lo` up. The superuser moves the
+/// thread; anybody else starts this test once more in a user namespace, where that is allowed.
+pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+    if !rustix::process::geteuid().is_root() {
+        return again_in_user_namespace();
+    }
+    // Only the network namespace of this thread changes, and nothing else runs on it.
+    #[allow(deprecated, reason = "the other one is unsafe; this flag does not touch descriptors")]
+    let moved = rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET);
+    if let Err(error) = moved {
+        return skip(&format!("no network namespace: {error}"));
+    }
+    ip("link set lo up");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(test());
+}
+
+fn again_in_user_namespace() {
+    if std::env::var_os(INSIDE).is_some() {
+        return skip("the user namespace does not make one the superuser");
+    }
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net"])
+        .arg(program)
+        .args([name.as_str(), "--exact", "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .output();
+    match output {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            if text.starts_with("unshare:") {
+                return skip(text.trim());
+            }
+            panic!("{}{text}", String::from_utf8_lossy(&output.stdout));
+        }
+        Err(error) => skip(&format!("unshare: {error}")),
+    }
+}
+
+/// A test whose needs are not met says so, and fails where they are required.
+fn skip(why: &str) {
+    let required = std::env::var("PURELB_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|tier| tier.trim() == "kernel"), "required, but {why}");
+    println!("skipped: {why}");
+}
+
+/// Runs `ip` with these arguments; it must succeed.
+#[track_caller]
+pub(crate) fn ip(arguments: &str) -> String {
+    try_ip(arguments).unwrap_or_else(|error| panic!("ip {arguments}: {error}"))
+}
+
+/// Runs `ip` with these arguments; returns what it printed, or why it failed.
+pub(crate) fn try_ip(arguments: &str) -> Result<String, String> {
+    let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout).unwrap()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// What `ip -j` prints.
+#[track_caller]
+pub(crate) fn ip_json(arguments: &str) -> serde_json::Value {
+    serde_json::from_str(&ip(&format!("-j {arguments}"))).unwrap()
+}
+
+/// Two links, one wire: `left` and `right`, both up.
+pub(crate) fn wire(left: &str, right: &str) {
+    ip(&format!("link add {left} type veth peer name {right}"));
+    ip(&format!("link set {left} up"));
+    ip(&format!("link set {right} up"));
+}
+
+/// Opens the kernel, with ticks that count from now.
+pub(crate) fn open() -> Kernel {
+    Kernel::open(origin()).unwrap()
+}
+
+/// Ticks that count from now.
+pub(crate) fn origin() -> Origin {
+    Origin::new(std::time::Instant::now())
+}
+
+/// Takes in facts until `found` finds something in the mirror.
+#[track_caller]
+pub(crate) fn until<T>(
+    watch: &mut impl Watching,
+    mut found: impl FnMut(&purelb_netlink::mirror::Mirror) -> Option<T>,
+) -> impl Future<Output = T> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let seen = async {
+            loop {
+                if let Some(found) = found(watch.mirror()) {
+                    return found;
+                }
+                watch.step().await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, seen).await {
+            Ok(found) => found,
+            Err(_) => panic!("waited in vain at {caller}"),
+        }
+    }
+}
+
+/// What takes in facts.
+pub(crate) trait Watching {
+    /// Takes in one.
+    fn step(&mut self) -> impl Future<Output = ()>;
+    /// What is known.
+    fn mirror(&self) -> &purelb_netlink::mirror::Mirror;
+}
+
+impl Watching for Kernel {
+    async fn step(&mut self) {
+        self.next().await.unwrap();
+    }
+
+    fn mirror(&self) -> &purelb_netlink::mirror::Mirror {
+        Self::mirror(self)
+    }
+}
+
+impl Watching for Watch {
+    async fn step(&mut self) {
+        self.next().await.unwrap();
+    }
+
+    fn mirror(&self) -> &purelb_netlink::mirror::Mirror {
+        Self::mirror(self)
+    }
+}
+
+/// The link with this name.
+pub(crate) fn link(mirror: &purelb_netlink::mirror::Mirror, name: &str) -> Option<Link> {
+    mirror.links().find(|link| link.name == name).cloned()
+}
+
+/// The number of the link with this name.
+pub(crate) fn index(mirror: &purelb_netlink::mirror::Mirror, name: &str) -> LinkIndex {
+    link(mirror, name).unwrap_or_else(|| panic!("no link {name}")).index
+}
+
+/// The address `net` on any link.
+pub(crate) fn address(mirror: &purelb_netlink::mirror::Mirror, net: &str) -> Option<Address> {
+    mirror.addresses().find(|address| address.net.to_string() == net).cloned()
+}
+
+/// The routes to `destination`.
+pub(crate) fn routes(mirror: &purelb_netlink::mirror::Mirror, destination: &str) -> Vec<Route> {
+    let all = mirror.routes().into_iter();
+    all.filter(|route| route.destination.to_string() == destination).collect()
+}
