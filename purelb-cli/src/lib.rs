@@ -4,8 +4,10 @@
 //! * [`command`]: the subcommands of `purelb`.
 //! * [`driver`]: the one loop that both daemons run.
 //! * [`lab`]: a small cluster of network namespaces on one machine.
+//! * [`telemetry`]: logs, metrics and probes of both daemons.
 
 pub mod command;
 pub mod driver;
 pub mod lab;
 pub mod program;
+pub mod telemetry;

@@ -1,0 +1,10 @@
+//! What the daemons tell of themselves: logs on standard output, metrics and probes over HTTP.
+//!
+//! * [`log`]: one line per change, as text or JSON, without timestamps.
+//! * [`metrics`]: what the two programs have in common; [`allocator`]: the allocator's own.
+//! * [`server`]: `/metrics`, `/healthz` and `/readyz` on port 7472.
+
+pub mod allocator;
+pub mod log;
+pub mod metrics;
+pub mod server;

@@ -1,0 +1,98 @@
+//! The allocator's metrics.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::metrics::{ClientMetrics, WideGauge, counters, registered};
+
+/// The allocator's metrics; clones are the same.
+#[derive(Clone, Debug)]
+pub struct AllocatorMetrics {
+    /// What both programs have.
+    pub client: ClientMetrics,
+    /// `purelb_address_pool_size`
+    pub size: Family<Pool, WideGauge>,
+    /// `purelb_address_pool_addresses_in_use`
+    pub in_use: Family<Pool, WideGauge>,
+    /// `purelb_address_pool_allocation_rejected_total`
+    pub rejected: Family<Rejection, Counter>,
+    /// `purelb_address_pool_multipool_allocations_total`
+    pub multi_pool: Family<Pool, Counter>,
+    /// `purelb_address_pool_multipool_partial_total`
+    pub multi_pool_partial: Family<Pool, Counter>,
+    /// `purelb_address_pool_balance_pools_allocations_total`
+    pub balanced: Family<Pool, Counter>,
+    /// `purelb_allocator_sg_status_writes_total`
+    pub status_writes: Family<Outcome, Counter>,
+}
+
+/// One ServiceGroup.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Pool {
+    /// Its name.
+    pub pool: String,
+}
+
+/// Why a Service got no address, and from where.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Rejection {
+    /// The group that refused, or `<unknown>`: never a name that a user made up.
+    pub pool: String,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    /// `success`, `conflict`, `forbidden` or `other`.
+    pub outcome: &'static str,
+}
+
+impl AllocatorMetrics {
+    /// Adds them to a registry.
+    pub fn new(registry: &mut Registry) -> Self {
+        Self {
+            client: ClientMetrics::new(registry),
+            size: registered(
+                registry,
+                "purelb_address_pool_size",
+                "Number of addresses in the pool",
+                Family::default(),
+            ),
+            in_use: registered(
+                registry,
+                "purelb_address_pool_addresses_in_use",
+                "Number of addresses of the pool that are in use",
+                Family::default(),
+            ),
+            rejected: counters(
+                registry,
+                "purelb_address_pool_allocation_rejected",
+                "Number of times that a Service was given no address",
+            ),
+            multi_pool: counters(
+                registry,
+                "purelb_address_pool_multipool_allocations",
+                "Number of allocations of one address from each range of the pool",
+            ),
+            multi_pool_partial: counters(
+                registry,
+                "purelb_address_pool_multipool_partial",
+                "Number of such allocations that could not use every range",
+            ),
+            balanced: counters(
+                registry,
+                "purelb_address_pool_balance_pools_allocations",
+                "Number of allocations balanced over the ranges of the pool",
+            ),
+            status_writes: counters(
+                registry,
+                "purelb_allocator_sg_status_writes",
+                "Number of writes of a ServiceGroup's status",
+            ),
+        }
+    }
+}
