@@ -394,7 +394,8 @@ impl Membership {
         let serving = self.host.iter().flat_map(|host| &host.serving);
         let mut claims: Vec<Claim> =
             serving.filter(|net| net.contains(&ip)).map(|net| Claim::Subnet(*net)).collect();
-        if claims.is_empty() {
+        let lists = self.host.as_ref().is_some_and(|host| host.lists.contains(&ip));
+        if claims.is_empty() || (is_listed && !lists) {
             return Standing::NotYet(NotYet::NotServed);
         }
         let is_done = |claim: &Claim| self.claims.get(claim) == Some(&Join::Done);

@@ -18,13 +18,13 @@ impl NodeAgent {
             Err(why) => Verdict::Withheld(why),
             Ok(Placement::Local { link, net }) => {
                 match self.membership.standing(ip, self.is_narrowed(want)) {
-                    Standing::Mine { until } => Verdict::Local { link, net, until },
-                    Standing::Nobody if self.is_narrowed(want) && !self.has_endpoint(want) => {
+                    Standing::Theirs { node } => Verdict::Withheld(Withheld::LostTo(node)),
+                    _ if self.is_narrowed(want) && !self.has_endpoint(want) => {
                         Verdict::Withheld(Withheld::NoEndpoint)
                     }
+                    Standing::Mine { until } => Verdict::Local { link, net, until },
                     Standing::Nobody => Verdict::Withheld(Withheld::NoCandidate),
                     Standing::NotYet(why) => Verdict::Withheld(Withheld::NotYet(why)),
-                    Standing::Theirs { node } => Verdict::Withheld(Withheld::LostTo(node)),
                 }
             }
             Ok(Placement::Virtual { net, why }) => {

@@ -111,6 +111,7 @@ impl NodeAgent {
             }
             Event::Links(change) => {
                 if !self.links.apply(change).is_empty() {
+                    self.hold.link_changed();
                     self.dirty.local = true;
                     self.dirty.virtual_link = true;
                 }

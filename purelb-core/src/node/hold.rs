@@ -54,13 +54,15 @@ pub(super) struct Hold {
     pub(super) new: BTreeSet<AddressKey>,
     /// When which lifetimes are to be prolonged.
     prolonging: BTreeMap<Tick, Vec<AddressKey>>,
-    /// The virtual link was asked for; not again before the given moment.
-    creating: Option<Tick>,
+    /// Changes of links asked for and not seen yet, not asked for again before the given moment.
+    asked: Vec<(KernelAction, Tick)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Refused {
-    until: Tick,
+    /// Not asked for again before this; `None` once it may be.
+    until: Option<Tick>,
+    /// The wait that led there.
     wait: Duration,
 }
 
@@ -106,19 +108,24 @@ impl Hold {
         self.removing.clear();
     }
 
+    /// A link changed: what was asked of links may be asked again.
+    pub(super) fn link_changed(&mut self) {
+        self.asked.clear();
+    }
+
     /// Whether every local address has been prolonged to the end of the right.
     pub(super) fn is_extended(&self, right: Option<Tick>) -> bool {
         self.prolonging.is_empty() && self.granted.values().all(|until| Some(*until) >= right)
     }
 
     pub(super) fn deadline(&self) -> Option<(Tick, &'static str)> {
-        let refused = self.refused.values().map(|refused| refused.until);
+        let refused = self.refused.values().filter_map(|refused| refused.until);
         let times = [
             (self.pending.values().copied().min(), "address to appear"),
             (self.removing.values().copied().min(), "address to go"),
             (refused.min(), "kernel retry"),
             (self.prolonging.keys().next().copied(), "prolong lifetimes"),
-            (self.creating, "virtual interface to appear"),
+            (self.asked.iter().map(|(_, until)| *until).min(), "link to change"),
         ];
         times.into_iter().filter_map(|(at, why)| Some((at?, why))).min()
     }
@@ -137,16 +144,18 @@ impl NodeAgent {
                 *until > now
             });
         }
-        ips.extend(
-            self.hold.refused.iter().filter(|(_, refused)| refused.until <= now).map(|(ip, _)| *ip),
-        );
+        for (ip, refused) in &mut self.hold.refused {
+            if refused.until.is_some_and(|until| until <= now) {
+                refused.until = None;
+                ips.push(*ip);
+            }
+        }
         for ip in ips {
             self.dirty.ips.insert(ip);
         }
-        if self.hold.creating.is_some_and(|until| until <= now) {
-            self.hold.creating = None;
-            self.dirty.virtual_link = true;
-        }
+        let asked = self.hold.asked.len();
+        self.hold.asked.retain(|(_, until)| *until > now);
+        self.dirty.virtual_link |= self.hold.asked.len() < asked;
         if self.claims.is_due(now) {
             self.dirty.all = true;
         }
@@ -180,6 +189,7 @@ impl NodeAgent {
         let observed: Vec<Address> = self.addresses.of(ip).cloned().collect();
         let relevant = observed.iter().filter(|address| Some(key_of(address)) != tolerated);
         let mut actions = diff::changes(wanted.as_ref(), relevant);
+        actions.extend(wanted.filter(|new| self.is_inherited(new)).map(KernelAction::AddAddress));
         let strays =
             self.hold.pending.keys().filter(|key| {
                 key.net.addr() == ip && Some(**key) != wanted.map(|wanted| wanted.key())
@@ -192,10 +202,17 @@ impl NodeAgent {
         self.report(ip, want, verdict, wanted, &observed);
     }
 
+    /// Whether it is there by the right of the process before, and is to be by this one's now.
+    fn is_inherited(&self, new: &NewAddress) -> bool {
+        matches!(new.lifetime, Lifetime::Until(_))
+            && !self.hold.granted.contains_key(&new.key())
+            && self.addresses.get(&new.key()).is_some_and(|a| a.is_ours() && a.valid.is_some())
+    }
+
     /// Passes an action on unless the same is under way or was just refused.
     fn ask_about(&mut self, ip: IpAddr, action: KernelAction) {
         let now = self.now;
-        if self.hold.refused.get(&ip).is_some_and(|refused| refused.until > now) {
+        if self.hold.refused.get(&ip).is_some_and(|refused| refused.until > Some(now)) {
             return;
         }
         match &action {
@@ -399,18 +416,15 @@ impl NodeAgent {
                 self.hold.pending.remove(key);
                 Some(key.net.addr())
             }
-            KernelAction::CreateVirtual { .. } => {
-                self.hold.creating = Some(self.now + PATIENCE);
-                None
-            }
             KernelAction::Advertise { .. }
+            | KernelAction::CreateVirtual { .. }
             | KernelAction::SetAlias { .. }
             | KernelAction::SetConf { .. } => None,
         };
         if let Some(ip) = ip {
             let wait = self.hold.refused.get(&ip).map_or(FIRST_RETRY, |refused| refused.wait * 2);
             let wait = wait.min(LAST_RETRY);
-            self.hold.refused.insert(ip, Refused { until: self.now + wait, wait });
+            self.hold.refused.insert(ip, Refused { until: Some(self.now + wait), wait });
             self.dirty.ips.insert(ip);
         }
         // A deadline that passed is the fence at work; something that is not there cannot be removed.
@@ -549,18 +563,16 @@ impl NodeAgent {
         }
         let is_wanted = self.spec().is_some() && self.stopping.is_none();
         let Some(link) = self.virtual_link().cloned() else {
-            if is_wanted && self.hold.creating.is_none() {
-                self.hold.creating = Some(self.now + PATIENCE);
+            if is_wanted {
                 let name = self.virtual_interface().to_owned();
                 let alias = Note::created().to_string();
-                self.ask_kernel(KernelAction::CreateVirtual { name, alias });
+                self.ask_about_link(KernelAction::CreateVirtual { name, alias });
             }
             return;
         };
-        self.hold.creating = None;
         let needed = self.guards_needed();
         for action in guard::changes(&needed, is_wanted, &link, self.links.iter()) {
-            self.ask_kernel(action);
+            self.ask_about_link(action);
         }
         // Whoever waited for the link or for a guard gets its address now.
         let waiting: Vec<IpAddr> = self
@@ -572,6 +584,14 @@ impl NodeAgent {
             .collect();
         for ip in waiting {
             self.reconcile(ip);
+        }
+    }
+
+    /// Passes an action on unless the same is under way.
+    fn ask_about_link(&mut self, action: KernelAction) {
+        if !self.hold.asked.iter().any(|(asked, _)| *asked == action) {
+            self.hold.asked.push((action.clone(), self.now + PATIENCE));
+            self.ask_kernel(action);
         }
     }
 
