@@ -14,9 +14,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use crate::config::{LbNodeAgent, LocalSpec, Node, OnStop};
 use crate::group::ServiceGroup;
-use crate::host::{Address, Family, Link, Route};
+use crate::host::{Address, Family, Link, LinkIndex, Route};
 use crate::kernel::{KernelAction, KernelOutcome};
 use crate::lease::{LeaseEvent, LeaseWrite};
 use crate::machine::{Deadline, Machine};
@@ -138,7 +140,11 @@ pub struct NodeAgent {
     wants: BTreeMap<IpAddr, Want>,
     /// The addresses that each Service had when it was last looked at.
     ingress: BTreeMap<ServiceKey, Vec<IpAddr>>,
+    /// The addresses for which it matters where endpoints are.
+    narrowed: BTreeSet<IpAddr>,
     watches_endpoints: bool,
+    /// The IPv4 subnets of the host's own addresses, by link.
+    cards: Vec<(LinkIndex, IpNet)>,
     is_contested: bool,
 
     dirty: Dirty,
@@ -200,7 +206,9 @@ impl NodeAgent {
             local: Family::BOTH.map(|family| (family, local::LocalElection::default())).into(),
             wants: BTreeMap::new(),
             ingress: BTreeMap::new(),
+            narrowed: BTreeSet::new(),
             watches_endpoints: false,
+            cards: Vec::new(),
             is_contested: false,
             dirty: Dirty::default(),
             hold: hold::Hold::default(),
@@ -335,7 +343,7 @@ impl NodeAgent {
     }
 
     fn watch_endpoints(&mut self) {
-        let needed = self.wants.values().any(|want| self.needs_endpoints(want));
+        let needed = !self.narrowed.is_empty();
         if needed == self.watches_endpoints {
             return;
         }

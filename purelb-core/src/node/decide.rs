@@ -86,11 +86,6 @@ impl NodeAgent {
         })
     }
 
-    /// Whether it matters where endpoints are.
-    pub(super) fn needs_endpoints(&self, want: &Want) -> bool {
-        !want.services.is_empty() && self.is_narrowed(want)
-    }
-
     /// Whether a Service on it has a ready endpoint on this node.
     pub(super) fn has_endpoint(&self, want: &Want) -> bool {
         self.endpoints.is_listed()

@@ -155,7 +155,7 @@ impl NodeAgent {
                 self.hold.new.insert(key);
             }
             self.dirty.ips.insert(key.net.addr());
-            self.dirty.virtual_link = true;
+            self.dirty.virtual_link |= is_news_of_host || after.is_none();
         }
     }
 
@@ -228,6 +228,7 @@ impl NodeAgent {
         if !std::mem::take(&mut self.dirty.local) && !patience_over {
             return;
         }
+        self.cards = self.card_subnets();
         let Some(spec) = self.spec() else { return };
         let policy = Policy::from(spec);
         let links: Vec<&Link> = self.links.iter().collect();

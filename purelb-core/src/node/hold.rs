@@ -54,6 +54,8 @@ pub(super) struct Hold {
     pub(super) new: BTreeSet<AddressKey>,
     /// When which lifetimes are to be prolonged.
     prolonging: BTreeMap<Tick, Vec<AddressKey>>,
+    /// Nothing waited for is overdue before this.
+    next_check: Option<Tick>,
     /// Changes of links asked for and not seen yet, not asked for again before the given moment.
     asked: Vec<(KernelAction, Tick)>,
 }
@@ -118,14 +120,15 @@ impl Hold {
         self.prolonging.is_empty() && self.granted.values().all(|until| Some(*until) >= right)
     }
 
+    /// Something is waited for until then.
+    fn wait_until(&mut self, at: Tick) {
+        self.next_check = Some(self.next_check.map_or(at, |check| check.min(at)));
+    }
+
     pub(super) fn deadline(&self) -> Option<(Tick, &'static str)> {
-        let refused = self.refused.values().filter_map(|refused| refused.until);
         let times = [
-            (self.pending.values().copied().min(), "address to appear"),
-            (self.removing.values().copied().min(), "address to go"),
-            (refused.min(), "kernel retry"),
+            (self.next_check, "kernel"),
             (self.prolonging.keys().next().copied(), "prolong lifetimes"),
-            (self.asked.iter().map(|(_, until)| *until).min(), "link to change"),
         ];
         times.into_iter().filter_map(|(at, why)| Some((at?, why))).min()
     }
@@ -135,30 +138,35 @@ impl NodeAgent {
     /// Gives up waiting for what should have happened long ago, and lets refusals be tried again.
     pub(super) fn expire(&mut self) {
         let now = self.now;
-        let mut ips: Vec<IpAddr> = Vec::new();
+        if self.claims.is_due(now) {
+            self.dirty.all = true;
+        }
+        if self.hold.next_check.is_none_or(|check| check > now) {
+            return;
+        }
+        let ips = &mut self.dirty.ips;
+        let mut left: Vec<Tick> = Vec::new();
         for waits in [&mut self.hold.pending, &mut self.hold.removing] {
             waits.retain(|key, until| {
                 if *until <= now {
-                    ips.push(key.net.addr());
+                    ips.insert(key.net.addr());
                 }
                 *until > now
             });
+            left.extend(waits.values());
         }
         for (ip, refused) in &mut self.hold.refused {
             if refused.until.is_some_and(|until| until <= now) {
                 refused.until = None;
-                ips.push(*ip);
+                ips.insert(*ip);
             }
-        }
-        for ip in ips {
-            self.dirty.ips.insert(ip);
+            left.extend(refused.until);
         }
         let asked = self.hold.asked.len();
         self.hold.asked.retain(|(_, until)| *until > now);
         self.dirty.virtual_link |= self.hold.asked.len() < asked;
-        if self.claims.is_due(now) {
-            self.dirty.all = true;
-        }
+        left.extend(self.hold.asked.iter().map(|(_, until)| *until));
+        self.hold.next_check = left.into_iter().min();
     }
 
     /// Looks again at every address that has to be.
@@ -178,6 +186,11 @@ impl NodeAgent {
     /// Decides about one address, and asks the kernel for the difference.
     fn reconcile(&mut self, ip: IpAddr) {
         let want = self.wants.get(&ip).filter(|want| !want.services.is_empty()).cloned();
+        if want.as_ref().is_some_and(|want| self.is_narrowed(want)) {
+            self.narrowed.insert(ip);
+        } else {
+            self.narrowed.remove(&ip);
+        }
         let verdict = want.as_ref().map(|want| self.decide(ip, want));
         let wanted = verdict.as_ref().and_then(|verdict| self.wanted(verdict));
         let tolerated = match (&want, &verdict) {
@@ -225,6 +238,7 @@ impl NodeAgent {
                 self.added(new);
             }
             KernelAction::RemoveAddress(key) => {
+                self.hold.wait_until(now + PATIENCE);
                 if self.hold.removing.insert(*key, now + PATIENCE).is_some() {
                     return;
                 }
@@ -240,6 +254,7 @@ impl NodeAgent {
     fn added(&mut self, new: &NewAddress) {
         let key = new.key();
         self.hold.pending.insert(key, self.now + PATIENCE);
+        self.hold.wait_until(self.now + PATIENCE);
         match new.lifetime {
             Lifetime::Forever => {
                 self.hold.granted.remove(&key);
@@ -425,6 +440,7 @@ impl NodeAgent {
             let wait = self.hold.refused.get(&ip).map_or(FIRST_RETRY, |refused| refused.wait * 2);
             let wait = wait.min(LAST_RETRY);
             self.hold.refused.insert(ip, Refused { until: Some(self.now + wait), wait });
+            self.hold.wait_until(self.now + wait);
             self.dirty.ips.insert(ip);
         }
         // A deadline that passed is the fence at work; something that is not there cannot be removed.
@@ -458,8 +474,7 @@ impl NodeAgent {
             queue.extend(chunk);
         }
         // What could not be added because too little was left may be tried again.
-        self.hold.refused.clear();
-        self.dirty.all |= self.hold.granted.len() < self.wants.len();
+        self.dirty.ips.extend(std::mem::take(&mut self.hold.refused).into_keys());
     }
 
     /// Prolongs the lifetimes that are due.
@@ -547,13 +562,13 @@ impl NodeAgent {
 
     /// The addresses that this node asks for beyond others, having endpoints for them.
     fn lists(&self) -> BTreeSet<IpAddr> {
-        let wants = self.wants.iter().filter(|(_, want)| {
-            self.watches_endpoints && self.needs_endpoints(want) && self.has_endpoint(want)
-        });
-        let local = wants.filter(|(ip, want)| {
-            matches!(self.placement_for(**ip, want), Ok(Placement::Local { .. }))
-        });
-        local.map(|(ip, _)| *ip).collect()
+        let is_asked_for = |ip: &IpAddr| {
+            self.wants.get(ip).is_some_and(|want| {
+                self.has_endpoint(want)
+                    && matches!(self.placement_for(*ip, want), Ok(Placement::Local { .. }))
+            })
+        };
+        self.narrowed.iter().copied().filter(is_asked_for).collect()
     }
 
     /// Makes the virtual interface, keeps its alias and the ARP guards.
@@ -591,37 +606,35 @@ impl NodeAgent {
     fn ask_about_link(&mut self, action: KernelAction) {
         if !self.hold.asked.iter().any(|(asked, _)| *asked == action) {
             self.hold.asked.push((action.clone(), self.now + PATIENCE));
+            self.hold.wait_until(self.now + PATIENCE);
             self.ask_kernel(action);
         }
     }
 
     /// The cards that would answer ARP for an address that is, or is to be, on the virtual link.
     fn guards_needed(&self) -> BTreeSet<LinkIndex> {
-        let nets = self.card_subnets();
-        if nets.is_empty() {
-            return BTreeSet::new();
-        }
         let virtual_link = self.virtual_link().map(|link| link.index);
         let shown = self.addresses.iter().filter(|a| a.is_ours() && Some(a.link) == virtual_link);
         let wanted = self.wants.iter().filter_map(|(ip, want)| {
             matches!(want.verdict, Some(Verdict::Virtual { .. })).then_some(*ip)
         });
         let ips: BTreeSet<IpAddr> = shown.map(Address::ip).chain(wanted).collect();
-        nets.into_iter()
+        self.cards
+            .iter()
             .filter(|(_, net)| ips.iter().any(|ip| net.contains(ip)))
-            .map(|(link, _)| link)
+            .map(|(link, _)| *link)
             .collect()
     }
 
     fn is_guarded_for(&self, ip: IpAddr) -> bool {
-        self.card_subnets()
-            .into_iter()
+        self.cards
+            .iter()
             .filter(|(_, net)| net.contains(&ip))
-            .all(|(link, _)| self.links.get(&link).is_none_or(|link| guard::is_guarded(link.conf)))
+            .all(|(link, _)| self.links.get(link).is_none_or(|link| guard::is_guarded(link.conf)))
     }
 
     /// The IPv4 subnets of the host's own addresses, but for those of the virtual link.
-    fn card_subnets(&self) -> Vec<(LinkIndex, IpNet)> {
+    pub(super) fn card_subnets(&self) -> Vec<(LinkIndex, IpNet)> {
         let virtual_link = self.virtual_link().map(|link| link.index);
         self.addresses
             .iter()
