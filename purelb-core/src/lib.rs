@@ -1,5 +1,6 @@
 //! The decisions of PureLB, a service load balancer for Kubernetes, without any I/O.
 
+pub mod allocator;
 pub mod announcement;
 pub mod config;
 pub mod diff;

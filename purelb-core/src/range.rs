@@ -74,6 +74,11 @@ impl AddressRange {
         inside.then(|| bits - self.first)
     }
 
+    /// The address whose number is `bits`, if it is one of them.
+    pub(crate) fn at(&self, bits: u128) -> Option<IpAddr> {
+        (self.first <= bits && bits <= self.last).then(|| address(self.family, bits))
+    }
+
     /// The address that stands at `offset`, counted from 0.
     pub fn nth(&self, offset: u128) -> Option<IpAddr> {
         let bits = self.first.checked_add(offset)?;
@@ -143,7 +148,7 @@ pub enum RangeError {
 }
 
 /// The address as a number.
-fn bits(ip: IpAddr) -> u128 {
+pub(crate) fn bits(ip: IpAddr) -> u128 {
     match ip {
         IpAddr::V4(ip) => u128::from(ip.to_bits()),
         IpAddr::V6(ip) => ip.to_bits(),

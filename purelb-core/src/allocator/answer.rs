@@ -1,0 +1,123 @@
+//! What is wanted of a Service's status and annotations, beside what they show.
+
+use std::net::IpAddr;
+
+use crate::allocator::action::{ALLOCATED_BY, ALLOCATED_FROM, Marks, POOL_TYPE, SKIP_IPV6_DAD};
+use crate::allocator::assign::group_of;
+use crate::allocator::catalog::Catalog;
+use crate::allocator::ledger::Held;
+use crate::group::Announce;
+use crate::name::GroupName;
+use crate::service::Service;
+
+/// The whole answer for a Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) ingress: Vec<IpAddr>,
+    pub(crate) marks: Option<Marks>,
+}
+
+impl Answer {
+    /// The answer for a Service that has `held`. What a group that is gone cannot say any more, the
+    /// annotations that are there may.
+    pub(crate) fn new(service: &Service, held: &[Held], catalog: &Catalog) -> Self {
+        let ingress: Vec<IpAddr> = held.iter().map(|held| held.ip).collect();
+        let names: Vec<_> = held.iter().map(|held| group_of(held, catalog)).collect();
+        let Some(first) = names.first() else { return Self::default() };
+        let groups: Vec<_> = names.iter().flatten().filter_map(|n| catalog.group(n)).collect();
+        let announce = first.as_ref().and_then(|name| catalog.group(name)).map(|g| g.announce);
+        let observed = &service.annotations;
+        let allocated_from = if names.iter().all(|name| name == first) {
+            first.as_ref().map(GroupName::to_string)
+        } else {
+            let each = names.iter().map(|name| name.as_ref().map_or("", GroupName::as_str));
+            Some(each.collect::<Vec<_>>().join(", "))
+        };
+        let skip_ipv6_dad = if groups.is_empty() {
+            observed.skip_ipv6_dad
+        } else {
+            groups.iter().any(|group| group.skip_ipv6_dad)
+        };
+        let marks = Marks {
+            allocated_from: allocated_from.or_else(|| observed.allocated_from.clone()),
+            pool_type: announce.or_else(|| pool_type(service)),
+            skip_ipv6_dad,
+        };
+        Self { ingress, marks: Some(marks) }
+    }
+
+    /// Whether the Service shows it. An empty answer is about the ingress list alone: annotations
+    /// that somebody wrote on a Service that has nothing are his own affair.
+    pub(crate) fn shows(&self, service: &Service) -> bool {
+        let marks =
+            self.marks.as_ref().is_none_or(|marks| marks_of(service).as_ref() == Some(marks));
+        self.ingress == service.ingress && marks
+    }
+
+    /// Annotations of ours that the Service has and the answer has not.
+    pub(crate) fn remove(&self, service: &Service) -> Vec<&'static str> {
+        let observed = &service.annotations;
+        let wanted = self.marks.as_ref();
+        let excess = [
+            (ALLOCATED_BY, observed.allocated_by.is_some() && wanted.is_none()),
+            (
+                ALLOCATED_FROM,
+                observed.allocated_from.is_some()
+                    && wanted.is_none_or(|marks| marks.allocated_from.is_none()),
+            ),
+            (
+                POOL_TYPE,
+                observed.pool_type.is_some()
+                    && wanted.is_none_or(|marks| marks.pool_type.is_none()),
+            ),
+            (SKIP_IPV6_DAD, observed.skip_ipv6_dad && wanted.is_none_or(|m| !m.skip_ipv6_dad)),
+        ];
+        excess.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect()
+    }
+}
+
+/// The marks that a Service bears, if it is branded.
+fn marks_of(service: &Service) -> Option<Marks> {
+    service.is_branded().then(|| Marks {
+        allocated_from: service.annotations.allocated_from.clone(),
+        pool_type: pool_type(service),
+        skip_ipv6_dad: service.annotations.skip_ipv6_dad,
+    })
+}
+
+fn pool_type(service: &Service) -> Option<Announce> {
+    match service.annotations.pool_type.as_deref() {
+        Some("local") => Some(Announce::Local),
+        Some("remote") => Some(Announce::Remote),
+        Some(_) | None => None,
+    }
+}
+
+/// The addresses that a Service shows, each once, with the group that each is probably from: the one
+/// whose range holds it, or else the one that `allocated-from` names.
+pub(crate) fn shown(service: &Service, catalog: &Catalog) -> Vec<Held> {
+    let mut ips: Vec<IpAddr> = Vec::new();
+    for ip in &service.ingress {
+        if !ips.contains(ip) {
+            ips.push(*ip);
+        }
+    }
+    let from = service.annotations.allocated_from.as_deref().unwrap_or_default();
+    let names: Vec<&str> = from.split(',').map(str::trim).collect();
+    let named = |n: usize| {
+        let name = match names.len() {
+            1 => names.first(),
+            many if many == ips.len() => names.get(n),
+            _ => None,
+        };
+        name.filter(|name| !name.is_empty()).map(|name| GroupName::from(*name))
+    };
+    let held = ips.iter().enumerate().map(|(n, ip)| Held {
+        ip: *ip,
+        group: match catalog.find(*ip) {
+            Some((group, _)) => Some(group.name.clone()),
+            None => named(n),
+        },
+    });
+    held.collect()
+}

@@ -1,0 +1,127 @@
+//! What waits to be handed out: actions, tickets, deadlines.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::allocator::action::Action;
+use crate::allocator::event::Ticket;
+use crate::allocator::notice::{GroupNotice, Notice, ServiceNotice};
+use crate::machine::Deadline;
+use crate::name::{GroupName, ResourceVersion, ServiceKey, Uid};
+
+/// Actions not yet polled, what each ticket was for, and when to look again at what.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outbox {
+    actions: VecDeque<Action>,
+    purposes: BTreeMap<Ticket, Purpose>,
+    wakes: BTreeSet<(Instant, Wake)>,
+    next: u64,
+}
+
+/// What a ticket was for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A job at the head of a sidecar's line.
+    Line(GroupName, ServiceKey),
+    /// A Service's answer, computed from this version.
+    Patch(ServiceKey, Uid, ResourceVersion),
+    /// Removing the annotation `re-evaluate`.
+    ReEvaluated(ServiceKey, Uid),
+    /// Taking back the answer of a Service that is gone.
+    Release(Departed),
+    /// A sidecar's figures.
+    Stats(GroupName),
+    /// A group's status.
+    Status(GroupName, Uid),
+}
+
+/// A Service that the watch says is gone, and whose answer is to be taken back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Departed {
+    pub(crate) service: ServiceKey,
+    pub(crate) uid: Uid,
+    /// Annotations of ours that it bore.
+    pub(crate) remove: Vec<&'static str>,
+    /// The addresses that it showed.
+    pub(crate) showed: Vec<IpAddr>,
+    /// How often it was tried.
+    pub(crate) tries: u32,
+}
+
+/// What to look at again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wake {
+    /// A group's status.
+    Group(GroupName),
+    /// A line of sidecar jobs.
+    Line(GroupName, ServiceKey),
+    /// A Service that is gone and whose answer is still there.
+    Release(Departed),
+    /// A Service.
+    Service(ServiceKey),
+    /// A sidecar's figures.
+    Stats(GroupName),
+}
+
+impl Wake {
+    fn why(&self) -> &'static str {
+        match self {
+            Self::Group(_) => "group status",
+            Self::Line(..) => "sidecar",
+            Self::Release(_) => "release",
+            Self::Service(_) => "service",
+            Self::Stats(_) => "sidecar figures",
+        }
+    }
+}
+
+impl Outbox {
+    pub(crate) fn push(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    pub(crate) fn tell_service(&mut self, service: &ServiceKey, uid: &Uid, what: ServiceNotice) {
+        let notice = Notice::Service { service: service.clone(), uid: uid.clone(), what };
+        self.push(Action::Notice(notice));
+    }
+
+    pub(crate) fn tell_group(&mut self, group: &GroupName, uid: &Uid, what: GroupNotice) {
+        let notice = Notice::Group { group: group.clone(), uid: uid.clone(), what };
+        self.push(Action::Notice(notice));
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// A new ticket for `purpose`.
+    pub(crate) fn ticket(&mut self, purpose: Purpose) -> Ticket {
+        self.next += 1;
+        let ticket = Ticket(self.next);
+        self.purposes.insert(ticket, purpose);
+        ticket
+    }
+
+    /// What a ticket was for; each is redeemed once.
+    pub(crate) fn redeem(&mut self, ticket: Ticket) -> Option<Purpose> {
+        self.purposes.remove(&ticket)
+    }
+
+    pub(crate) fn wake(&mut self, at: Instant, what: Wake) {
+        self.wakes.insert((at, what));
+    }
+
+    /// One that is due.
+    pub(crate) fn due(&mut self, now: Instant) -> Option<Wake> {
+        let (at, _) = self.wakes.first()?;
+        if *at > now {
+            return None;
+        }
+        self.wakes.pop_first().map(|(_, what)| what)
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        self.wakes.first().map(|(at, what)| Deadline { at: *at, why: what.why() })
+    }
+}

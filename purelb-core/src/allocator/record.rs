@@ -1,0 +1,79 @@
+//! What the allocator remembers of a Service beside what the ledger knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::allocator::answer::Answer;
+use crate::allocator::attempt::Attempt;
+use crate::allocator::notice::{Cause, How, Remark};
+use crate::allocator::refusal::Refusal;
+use crate::allocator::sidecar::Asked;
+use crate::name::{GroupName, SharingKey, Uid};
+use crate::service::{Port, Service};
+
+/// What the allocator remembers of a Service.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) uid: Uid,
+    /// Whether it is a `LoadBalancer`, as last taken in.
+    pub(crate) is_load_balancer: bool,
+    /// Its addresses are ours to write, even if its annotations should get lost.
+    pub(crate) is_managed: bool,
+    /// It is somebody else's affair, as last taken in: what it shows is taken, and not ours to write.
+    pub(crate) is_foreign: bool,
+    /// What it showed of our annotations, as last taken in.
+    pub(crate) marks: Vec<&'static str>,
+    /// Its deletion had begun, as last taken in.
+    pub(crate) is_deleting: bool,
+    /// The addresses that the API is known to show.
+    pub(crate) told: Vec<IpAddr>,
+    /// How addresses that are not told of yet were chosen.
+    pub(crate) how: BTreeMap<IpAddr, How>,
+    /// Why addresses are leaving.
+    pub(crate) causes: BTreeMap<IpAddr, Cause>,
+    pub(crate) refusal: Option<Refusal>,
+    pub(crate) remarks: BTreeSet<Remark>,
+    /// It waits for something of this group to become free.
+    pub(crate) waits_for: Option<GroupName>,
+    /// What was asked of a sidecar for it.
+    pub(crate) asked: Option<Asked>,
+    pub(crate) answer: Attempt<Answer>,
+    pub(crate) re_evaluated: Attempt<()>,
+    ports: BTreeSet<Port>,
+    sharing: Option<SharingKey>,
+}
+
+impl Record {
+    pub(crate) fn new(service: &Service) -> Self {
+        Self {
+            uid: service.uid.clone(),
+            is_load_balancer: service.is_load_balancer,
+            is_managed: false,
+            is_foreign: false,
+            marks: Vec::new(),
+            is_deleting: false,
+            told: Vec::new(),
+            how: BTreeMap::new(),
+            causes: BTreeMap::new(),
+            refusal: None,
+            remarks: BTreeSet::new(),
+            waits_for: None,
+            asked: None,
+            answer: Attempt::default(),
+            re_evaluated: Attempt::default(),
+            ports: service.ports.clone(),
+            sharing: service.annotations.sharing.clone(),
+        }
+    }
+
+    /// Notes its ports and sharing key; returns whether they are others now.
+    pub(crate) fn shares_otherwise(&mut self, service: &Service) -> bool {
+        let sharing = &service.annotations.sharing;
+        let is_other = self.ports != service.ports || self.sharing != *sharing;
+        if is_other {
+            self.ports.clone_from(&service.ports);
+            self.sharing.clone_from(sharing);
+        }
+        is_other
+    }
+}
