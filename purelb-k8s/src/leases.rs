@@ -1,9 +1,10 @@
 //! The agents' Leases: every change in the API's order, and the writes of one's own.
 
-use std::future::Future;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::BoxStream;
 use http::{Method, Request, header};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1 as k8s;
@@ -21,7 +22,7 @@ use crate::list_watch::{Pace, Source, Step, list_watch, within};
 ///
 /// The stream tells the version of each change, and of each bookmark, so that what has been seen is
 /// always known.
-pub fn watch(client: Client, namespace: &str, pace: Pace) -> impl Stream<Item = LeaseEvent> + Send {
+pub fn watch(client: Client, namespace: &str, pace: Pace) -> BoxStream<'static, LeaseEvent> {
     let [(component, agent), _] = lease::LABELS;
     let source = Source {
         name: "leases",
@@ -31,7 +32,7 @@ pub fn watch(client: Client, namespace: &str, pace: Pace) -> impl Stream<Item = 
         pace,
     };
     let steps = list_watch(client, source, |object: k8s::Lease| lease::lease(&object));
-    steps.filter_map(|step| std::future::ready(event(step)))
+    steps.filter_map(|step| std::future::ready(event(step))).boxed()
 }
 
 /// How patient the watch of leases must be where they last `duration`: it is begun anew within a
@@ -61,12 +62,12 @@ impl LeaseWriter {
     /// The request begins when the future is first polled, and `renewTime` is that moment. After the
     /// write's timeout, and when the future is dropped, it is cancelled; it may still land, but never
     /// after the version that it is conditional on has been replaced.
-    pub fn write(&self, write: LeaseWrite) -> impl Future<Output = LeaseEvent> + Send + 'static {
+    pub fn write(&self, write: LeaseWrite) -> BoxFuture<'static, LeaseEvent> {
         let this = self.clone();
         async move {
-            let result = this.request(&write, Timestamp::now());
+            let request = this.request(&write, Timestamp::now());
             let answer = async {
-                let text = this.client.request_text(result?).await?;
+                let text = this.client.request_text(request?).await?;
                 accepted(&text)
             };
             let result = match within(write.timeout, answer).await {
@@ -75,6 +76,7 @@ impl LeaseWriter {
             };
             LeaseEvent::Written { attempt: write.attempt, result }
         }
+        .boxed()
     }
 
     /// One request: a create, or a merge patch whose version and uid the server checks.

@@ -88,7 +88,7 @@ pub(crate) fn list_watch<O, T, F>(
     client: Client,
     source: Source,
     convert: F,
-) -> impl Stream<Item = Step<T>> + Send
+) -> impl Stream<Item = Step<T>> + Send + use<O, T, F>
 where
     O: DeserializeOwned,
     T: Send,

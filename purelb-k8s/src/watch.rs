@@ -4,7 +4,8 @@
 //! ever; while it does, the last state stands. What is not needed any more is stopped by dropping the
 //! stream. Nothing runs but what the stream's reader polls.
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use kube::Client;
 use kube::api::DynamicObject;
@@ -22,7 +23,7 @@ use crate::list_watch::{Metadata, Pace, Source, Step, list_watch};
 
 /// Services of type LoadBalancer, in all namespaces; where the server cannot select by type, all
 /// Services.
-pub fn services(client: Client) -> impl Stream<Item = Change<Service>> + Send {
+pub fn services(client: Client) -> BoxStream<'static, Change<Service>> {
     let source = Source {
         fields: Some("spec.type=LoadBalancer".into()),
         ..source("services", "/api/v1/services")
@@ -36,10 +37,7 @@ pub fn services(client: Client) -> impl Stream<Item = Change<Service>> + Send {
 }
 
 /// ServiceGroups of the install namespace. One that cannot be read is among them, as malformed.
-pub fn service_groups(
-    client: Client,
-    namespace: &str,
-) -> impl Stream<Item = Change<ServiceGroup>> + Send {
+pub fn service_groups(client: Client, namespace: &str) -> BoxStream<'static, Change<ServiceGroup>> {
     let source = source("servicegroups", &custom(namespace, "servicegroups"));
     changes(
         client,
@@ -50,10 +48,7 @@ pub fn service_groups(
 }
 
 /// LBNodeAgents of the install namespace. One that cannot be read is among them, as invalid.
-pub fn lb_node_agents(
-    client: Client,
-    namespace: &str,
-) -> impl Stream<Item = Change<LbNodeAgent>> + Send {
+pub fn lb_node_agents(client: Client, namespace: &str) -> BoxStream<'static, Change<LbNodeAgent>> {
     let source = source("lbnodeagents", &custom(namespace, "lbnodeagents"));
     changes(
         client,
@@ -64,7 +59,7 @@ pub fn lb_node_agents(
 }
 
 /// One Node.
-pub fn node(client: Client, name: &NodeName) -> impl Stream<Item = Change<Node>> + Send {
+pub fn node(client: Client, name: &NodeName) -> BoxStream<'static, Change<Node>> {
     let source =
         Source { fields: Some(format!("metadata.name={name}")), ..source("node", "/api/v1/nodes") };
     changes(
@@ -77,7 +72,7 @@ pub fn node(client: Client, name: &NodeName) -> impl Stream<Item = Change<Node>>
 
 /// The nodes with endpoints, of every Service in all namespaces. That is much in a large cluster: to
 /// be polled only while some Service needs it.
-pub fn endpoints(client: Client) -> impl Stream<Item = Change<Endpoints>> + Send {
+pub fn endpoints(client: Client) -> BoxStream<'static, Change<Endpoints>> {
     let source = source("endpointslices", "/apis/discovery.k8s.io/v1/endpointslices");
     let mut slices = Slices::default();
     changes(
@@ -87,6 +82,7 @@ pub fn endpoints(client: Client) -> impl Stream<Item = Change<Endpoints>> + Send
         |metadata| (metadata.namespace, metadata.name),
     )
     .flat_map(move |change| futures::stream::iter(slices.apply(change)))
+    .boxed()
 }
 
 fn source(name: &'static str, path: &str) -> Source {
@@ -102,19 +98,21 @@ fn changes<O, T, F, K>(
     source: Source,
     convert: F,
     key: K,
-) -> impl Stream<Item = Change<T>> + Send
+) -> BoxStream<'static, Change<T>>
 where
-    O: DeserializeOwned,
-    T: Object<Key: Send> + Send,
-    F: Fn(O) -> T + Send + Sync,
-    K: Fn(Metadata) -> T::Key + Send,
+    O: DeserializeOwned + 'static,
+    T: Object<Key: Send> + Send + 'static,
+    F: Fn(O) -> T + Send + Sync + 'static,
+    K: Fn(Metadata) -> T::Key + Send + 'static,
 {
-    list_watch(client, source, move |object| Some(convert(object))).filter_map(move |step| {
-        std::future::ready(match step {
-            Step::Bookmark(_) => None,
-            Step::Deleted(metadata) => Some(Change::Deleted(key(metadata))),
-            Step::Listed { objects, version: _ } => Some(Change::Listed(objects)),
-            Step::Updated(object) => Some(Change::Updated(object)),
+    list_watch(client, source, move |object| Some(convert(object)))
+        .filter_map(move |step| {
+            std::future::ready(match step {
+                Step::Bookmark(_) => None,
+                Step::Deleted(metadata) => Some(Change::Deleted(key(metadata))),
+                Step::Listed { objects, version: _ } => Some(Change::Listed(objects)),
+                Step::Updated(object) => Some(Change::Updated(object)),
+            })
         })
-    })
+        .boxed()
 }
