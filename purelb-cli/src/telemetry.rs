@@ -4,6 +4,7 @@
 //! * [`metrics`]: what the two programs have in common; [`allocator`]: the allocator's own.
 //! * [`server`]: `/metrics`, `/healthz` and `/readyz` on port 7472.
 
+pub mod agent;
 pub mod allocator;
 pub mod log;
 pub mod metrics;

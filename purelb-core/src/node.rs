@@ -43,7 +43,7 @@ pub enum Event {
     Addresses(Change<Address>),
     /// LBNodeAgents of the install namespace.
     Agents(Change<LbNodeAgent>),
-    /// A write of an announcing annotation failed.
+    /// A write of announcing annotations failed, and not because the Service has changed.
     AnnounceFailed {
         /// Whose annotation.
         service: ServiceKey,
@@ -86,7 +86,7 @@ pub enum Action {
 /// Something to tell or ask Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClusterAction {
-    /// Write one announcing annotation of a Service.
+    /// Write announcing annotations of a Service.
     Announce(Announcement),
     /// Stop watching endpoints.
     UnwatchEndpoints,
@@ -96,17 +96,17 @@ pub enum ClusterAction {
     WriteLease(LeaseWrite),
 }
 
-/// A write of one announcing annotation.
+/// A write of a Service's announcing annotations, on the condition that it has not changed: where it
+/// has, the change that is on its way leads to another write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     /// Whose.
     pub service: ServiceKey,
     /// The version of the Service that it was computed from.
     pub version: ResourceVersion,
-    /// Which annotation: `purelb.io/announcing-IPv4` or `-IPv6`.
-    pub family: Family,
-    /// Its new value; `None` removes it.
-    pub value: Option<String>,
+    /// The new values of `purelb.io/announcing-IPv4` and `-IPv6`; `None` removes one, and one that is
+    /// not there stays as it is.
+    pub values: BTreeMap<Family, Option<String>>,
 }
 
 /// The agent of one node.

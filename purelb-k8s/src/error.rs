@@ -101,7 +101,7 @@ impl From<http::Error> for ApiError {
 }
 
 /// An error and its causes in one line, without those that only repeat what was said.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

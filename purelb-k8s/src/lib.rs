@@ -1,6 +1,7 @@
 //! PureLB's Kubernetes adapter: API objects as facts and actions of `purelb-core`.
 
 pub mod annotation;
+pub mod announce;
 pub mod api;
 pub mod client;
 pub mod convert;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::announcement::{Announcing, Slot};
 use crate::host::Family;
-use crate::name::ServiceKey;
+use crate::name::{ResourceVersion, ServiceKey};
 use crate::service::Service;
 use crate::time::Tick;
 
@@ -101,7 +101,33 @@ impl NodeAgent {
         for (service, version, value) in writes {
             let written = self.claims.written.insert((service.clone(), family), value.clone());
             if written.as_ref() != Some(&value) {
-                let write = Announcement { service, version, family, value };
+                self.queue_announcement(service, version, family, value);
+            }
+        }
+    }
+
+    /// Adds to a write of the same Service that was not handed out yet, if there is one.
+    fn queue_announcement(
+        &mut self,
+        service: ServiceKey,
+        version: ResourceVersion,
+        family: Family,
+        value: Option<String>,
+    ) {
+        let queued = self.actions.iter_mut().rev().find_map(|action| match action {
+            Action::Cluster(ClusterAction::Announce(write)) if write.service == service => {
+                Some(write)
+            }
+            Action::Cluster(_) | Action::Kernel(_) | Action::Notice(_) => None,
+        });
+        match queued {
+            Some(write) => {
+                write.version = version;
+                write.values.insert(family, value);
+            }
+            None => {
+                let values = BTreeMap::from([(family, value)]);
+                let write = Announcement { service, version, values };
                 self.actions.push_back(Action::Cluster(ClusterAction::Announce(write)));
             }
         }

@@ -159,7 +159,9 @@ impl World {
     fn cluster(&mut self, action: ClusterAction) {
         match action {
             ClusterAction::Announce(write) => {
-                self.claims.insert((write.service.name, write.family), write.value);
+                for (family, value) in write.values {
+                    self.claims.insert((write.service.name.clone(), family), value);
+                }
             }
             ClusterAction::UnwatchEndpoints | ClusterAction::WatchEndpoints => {}
             ClusterAction::WriteLease(write) => self.write_lease(write),

@@ -1,0 +1,386 @@
+//! The world around a node agent: the kernel, the Kubernetes API, signals, people.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
+use futures::{FutureExt, Stream, StreamExt};
+use purelb_core::host::Family;
+use purelb_core::kernel::{KernelAction, KernelOutcome};
+use purelb_core::lease::{LeaseEvent, LeaseWrite, WriteResult};
+use purelb_core::membership::Settings;
+use purelb_core::name::{NodeName, Uid};
+use purelb_core::node::{Action, ClusterAction, Event, NodeAgent, NodeNotice};
+use purelb_core::notice::{Level, Notice, Regarding};
+use purelb_core::store::Change;
+use purelb_k8s::leases::{self, LeaseWriter};
+use purelb_k8s::notice::{self, About, Recorder, Severity};
+use purelb_k8s::{Client, announce, watch};
+use purelb_netlink::{HostChange, Kernel, WatchError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use crate::driver::Host;
+use crate::telemetry::agent::{AgentMetrics, Announced, OfFamily, Reason};
+use crate::telemetry::server::Readiness;
+
+/// A sleep of the machine shorter than this is how clocks are read, not a sleep.
+const SLEPT: Duration = Duration::from_millis(50);
+
+/// Everything that a [`NodeAgent`] acts on and hears of.
+pub(super) struct World {
+    client: Client,
+    namespace: String,
+    node: NodeName,
+    node_uid: Option<Uid>,
+    kernel: Kernel,
+    watches: SelectAll<BoxStream<'static, Event>>,
+    /// Watched while some Service needs it.
+    endpoints: Option<BoxStream<'static, Event>>,
+    /// Requests under way; each ends as a fact, or as nothing worth telling the machine.
+    requests: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Event>>>>>,
+    signals: [Signal; 3],
+    /// When to give up stopping in order.
+    stop_by: Option<Instant>,
+    stop_patience: Duration,
+    recorder: Recorder,
+    worker: Option<notice::Worker>,
+    metrics: AgentMetrics,
+    readiness: Readiness,
+}
+
+/// Why the agent ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The kernel can no longer be watched.
+    KernelLost(WatchError),
+    /// It was told to stop, and everything is withdrawn.
+    Stopped,
+    /// It was told to stop, but something would not be withdrawn in time, or it was told twice.
+    Unfinished,
+    /// The watches of the API ended.
+    WatchesLost,
+}
+
+impl World {
+    pub(super) fn new(
+        client: Client,
+        namespace: &str,
+        settings: &Settings,
+        kernel: Kernel,
+        metrics: AgentMetrics,
+        readiness: Readiness,
+        stop_patience: Duration,
+    ) -> io::Result<Self> {
+        let (recorder, worker) =
+            notice::recorder(client.clone(), "purelb-lbnodeagent", settings.node.as_str());
+        let watches = SelectAll::from_iter([
+            watch::services(client.clone()).map(Event::Services).boxed(),
+            watch::service_groups(client.clone(), namespace).map(Event::Groups).boxed(),
+            watch::lb_node_agents(client.clone(), namespace).map(Event::Agents).boxed(),
+            watch::node(client.clone(), &settings.node).map(Event::Node).boxed(),
+            leases::watch(client.clone(), namespace, leases::pace(settings.duration))
+                .map(Event::Leases)
+                .boxed(),
+        ]);
+        Ok(Self {
+            client,
+            namespace: namespace.to_owned(),
+            node: settings.node.clone(),
+            node_uid: None,
+            kernel,
+            watches,
+            endpoints: None,
+            requests: FuturesUnordered::new(),
+            signals: [
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::quit())?,
+            ],
+            stop_by: None,
+            stop_patience,
+            recorder,
+            worker: Some(worker),
+            metrics,
+            readiness,
+        })
+    }
+
+    /// What raises Events, to be polled beside the driver. Ends only if it fails.
+    pub(super) fn take_worker(&mut self) -> impl Future<Output = ()> + use<> {
+        let worker = self.worker.take();
+        async move {
+            if let Some(worker) = worker {
+                worker.run().await;
+            }
+        }
+    }
+
+    fn cluster(&mut self, action: ClusterAction) {
+        match action {
+            ClusterAction::Announce(write) => {
+                let service = write.service.clone();
+                let metrics = self.metrics.client.clone();
+                let request = announce::announce(self.client.clone(), write);
+                self.requests.push(Box::pin(request.map(move |result| match result {
+                    Ok(()) => {
+                        metrics.updates.inc();
+                        None
+                    }
+                    // The Service has changed, and the change is on its way.
+                    Err(error) if error.is_conflict() || error.is_not_found() => None,
+                    Err(error) => {
+                        metrics.update_errors.inc();
+                        warn!(%service, %error, "cannot write the announcing annotations");
+                        Some(Event::AnnounceFailed { service, error: error.to_string() })
+                    }
+                })));
+            }
+            ClusterAction::UnwatchEndpoints => self.endpoints = None,
+            ClusterAction::WatchEndpoints => {
+                let stream = watch::endpoints(self.client.clone());
+                self.endpoints = Some(stream.map(Event::Endpoints).boxed());
+            }
+            ClusterAction::WriteLease(write) => self.write_lease(write),
+        }
+    }
+
+    fn write_lease(&mut self, write: LeaseWrite) {
+        debug!(
+            attempt = write.attempt,
+            subnets = ?write.content.subnets,
+            seen = write.content.seen.map(|version| version.0),
+            join = write.content.join,
+            "writing the lease"
+        );
+        let attempt = write.attempt;
+        let Some(uid) = self.node_uid.clone() else {
+            // Without the Node there is nothing for the lease to belong to.
+            let error = format!("there is no Node {}", self.node);
+            warn!(%error, "cannot write the lease");
+            let result = WriteResult::Unknown { error };
+            let answer = Event::Leases(LeaseEvent::Written { attempt, result });
+            self.requests.push(Box::pin(std::future::ready(Some(answer))));
+            return;
+        };
+        let writer = LeaseWriter::new(self.client.clone(), &self.namespace, self.node.clone(), uid);
+        let metrics = self.metrics.clone();
+        self.requests.push(Box::pin(writer.write(write).map(move |event| {
+            if let LeaseEvent::Written { result, .. } = &event {
+                match result {
+                    WriteResult::Accepted { .. } => {
+                        metrics.lease_renewals.inc();
+                    }
+                    WriteResult::Conflict => {
+                        metrics.lease_failures.inc();
+                        debug!("the lease was written by another request");
+                    }
+                    WriteResult::Unknown { error } => {
+                        metrics.lease_failures.inc();
+                        warn!(%error, "the lease may not have been renewed");
+                    }
+                }
+            }
+            Some(Event::Leases(event))
+        })));
+    }
+
+    /// Counts what the kernel did. The machine is told what it has to know: what failed, and what was
+    /// removed; what was added it sees.
+    fn outcome(&self, outcome: KernelOutcome) -> Option<Event> {
+        let is_ok = outcome.result.is_ok();
+        let count = |good: &prometheus_client::metrics::counter::Counter,
+                     bad: &prometheus_client::metrics::counter::Counter| {
+            if is_ok { good.inc() } else { bad.inc() }
+        };
+        let metrics = &self.metrics;
+        match &outcome.action {
+            KernelAction::Advertise { ip, .. } => match Family::of(*ip) {
+                Family::V4 => count(&metrics.garp_sent, &metrics.garp_errors),
+                Family::V6 => count(&metrics.na_sent, &metrics.na_errors),
+            },
+            KernelAction::AddAddress(_) => count(&metrics.renewals, &metrics.renewal_errors),
+            KernelAction::RemoveAddress(_) if is_ok => metrics.withdrawals.inc(),
+            KernelAction::CreateVirtual { .. }
+            | KernelAction::RemoveAddress(_)
+            | KernelAction::SetAlias { .. }
+            | KernelAction::SetConf { .. } => 0,
+        };
+        let matters = !is_ok || matches!(outcome.action, KernelAction::RemoveAddress(_));
+        matters.then_some(Event::Kernel(outcome))
+    }
+
+    fn tell(&self, notice: &NodeNotice) {
+        let service = match notice.regarding() {
+            Regarding::Service { key, .. } => Some(key.to_string()),
+            Regarding::Agent { .. } | Regarding::Node => None,
+        };
+        let service = service.as_deref();
+        match notice.level() {
+            Level::Error => error!(service, "{notice}"),
+            Level::Warning => warn!(service, "{notice}"),
+            Level::Info => info!(service, "{notice}"),
+            Level::Debug => debug!(service, "{notice}"),
+        }
+        self.count(notice);
+        let Some(reason) = notice.reason() else { return };
+        self.metrics.events.get_or_create(&Reason { reason }).inc();
+        let severity = match notice.level() {
+            Level::Error | Level::Warning => Severity::Warning,
+            Level::Info | Level::Debug => Severity::Normal,
+        };
+        let about = match notice.regarding() {
+            Regarding::Agent { namespace, name, uid } => {
+                About::LbNodeAgent { namespace, name, uid }
+            }
+            Regarding::Node => About::Node(self.node.clone()),
+            Regarding::Service { key, uid } => About::Service { key, uid },
+        };
+        self.recorder.tell(notice::Notice { about, severity, reason, text: notice.to_string() });
+    }
+
+    fn count(&self, notice: &NodeNotice) {
+        let of = |family: &Family| OfFamily { family: family.to_string() };
+        match notice {
+            NodeNotice::Announced { ip, service, node, .. } => {
+                self.metrics.additions.inc();
+                let announced = Announced {
+                    service: service.key.to_string(),
+                    node: node.to_string(),
+                    ip: ip.to_string(),
+                };
+                self.metrics.announced.get_or_create(&announced).set(1);
+            }
+            NodeNotice::Identified { family, .. } => {
+                self.metrics.unidentified.get_or_create(&of(family)).set(0);
+            }
+            NodeNotice::Unidentified { family, is_ambiguous, .. } => {
+                let value = i64::from(*is_ambiguous);
+                self.metrics.unidentified.get_or_create(&of(family)).set(value);
+            }
+            NodeNotice::Withheld { ip, service, .. } => {
+                let announced = Announced {
+                    service: service.key.to_string(),
+                    node: self.node.to_string(),
+                    ip: ip.to_string(),
+                };
+                self.metrics.announced.remove(&announced);
+            }
+            NodeNotice::Configured { .. }
+            | NodeNotice::Contested { .. }
+            | NodeNotice::Foreign { .. }
+            | NodeNotice::KernelFailed { .. } => {}
+        }
+    }
+
+    /// Notes what this world itself needs of a fact.
+    fn note(&mut self, event: &Event) {
+        if let Event::Node(change) = event {
+            match change {
+                Change::Deleted(_) => self.node_uid = None,
+                Change::Listed(nodes) => {
+                    self.node_uid = nodes.first().map(|node| node.uid.clone());
+                    if nodes.is_empty() {
+                        error!(node = %self.node, "there is no Node of this name: check --node-name");
+                    }
+                }
+                Change::Updated(node) => self.node_uid = Some(node.uid.clone()),
+            }
+        }
+    }
+}
+
+impl Host for World {
+    type Machine = NodeAgent;
+    type Ended = Ended;
+
+    fn perform(&mut self, actions: Vec<Action>, facts: &mut VecDeque<Event>) {
+        let mut kernel = Vec::new();
+        let mut cluster = Vec::new();
+        for action in actions {
+            match action {
+                Action::Cluster(action) => cluster.push(action),
+                Action::Kernel(action) => kernel.push(action),
+                Action::Notice(notice) => self.tell(&notice),
+            }
+        }
+        if !kernel.is_empty() {
+            let outcomes = self.kernel.apply(kernel);
+            facts.extend(outcomes.into_iter().filter_map(|outcome| self.outcome(outcome)));
+        }
+        for action in cluster {
+            self.cluster(action);
+        }
+    }
+
+    async fn event(&mut self) -> Result<Event, Ended> {
+        loop {
+            if self.kernel.suspended() > SLEPT {
+                self.kernel.rebase();
+                warn!("the machine was suspended: every right to hold an address is given up");
+                return Ok(Event::Slept);
+            }
+            let [terminate, interrupt, quit] = &mut self.signals;
+            let stop_by = self.stop_by;
+            // Cancel-safe, each of them: streams, signals and timers keep what they wait for.
+            let event = tokio::select! {
+                _ = terminate.recv() => Event::Stop,
+                _ = interrupt.recv() => Event::Stop,
+                _ = quit.recv() => Event::Stop,
+                () = until(stop_by), if stop_by.is_some() => return Err(Ended::Unfinished),
+                change = self.kernel.next() => match change {
+                    Ok(HostChange::Addresses(change)) => Event::Addresses(change),
+                    Ok(HostChange::Links(change)) => Event::Links(change),
+                    Ok(HostChange::Routes(change)) => Event::Routes(change),
+                    Err(error) => return Err(Ended::KernelLost(error)),
+                },
+                Some(answer) = self.requests.next(), if !self.requests.is_empty() => match answer {
+                    Some(event) => event,
+                    None => continue,
+                },
+                event = next(&mut self.endpoints), if self.endpoints.is_some() => match event {
+                    Some(event) => event,
+                    None => return Err(Ended::WatchesLost),
+                },
+                event = self.watches.next() => match event {
+                    Some(event) => event,
+                    None => return Err(Ended::WatchesLost),
+                },
+            };
+            if event == Event::Stop {
+                if self.stop_by.is_some() {
+                    return Err(Ended::Unfinished);
+                }
+                info!("stopping");
+                self.stop_by = Some(Instant::now() + self.stop_patience);
+            }
+            self.note(&event);
+            return Ok(event);
+        }
+    }
+
+    fn finished(&self, machine: &NodeAgent) -> Option<Ended> {
+        self.readiness.set(machine.is_ready());
+        self.metrics.client.config_loaded.set(i64::from(machine.is_ready()));
+        self.metrics.lease_healthy.set(i64::from(machine.membership().right().is_some()));
+        machine.is_stopped().then_some(Ended::Stopped)
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next<S: Stream + Unpin>(stream: &mut Option<S>) -> Option<S::Item> {
+    match stream {
+        Some(stream) => stream.next().await,
+        None => std::future::pending().await,
+    }
+}

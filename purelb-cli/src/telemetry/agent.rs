@@ -1,0 +1,129 @@
+//! The node agent's metrics.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::metrics::{ClientMetrics, counter, counters, registered};
+
+/// The node agent's metrics; clones are the same.
+#[derive(Clone, Debug)]
+pub struct AgentMetrics {
+    /// What both programs have.
+    pub client: ClientMetrics,
+    /// `purelb_lbnodeagent_announced`
+    pub announced: Family<Announced, Gauge>,
+    /// `purelb_lbnodeagent_garp_sent_total`
+    pub garp_sent: Counter,
+    /// `purelb_lbnodeagent_garp_errors_total`
+    pub garp_errors: Counter,
+    /// `purelb_lbnodeagent_na_sent_total`
+    pub na_sent: Counter,
+    /// `purelb_lbnodeagent_na_errors_total`
+    pub na_errors: Counter,
+    /// `purelb_lbnodeagent_address_additions_total`
+    pub additions: Counter,
+    /// `purelb_lbnodeagent_address_withdrawals_total`
+    pub withdrawals: Counter,
+    /// `purelb_lbnodeagent_address_renewals_total`
+    pub renewals: Counter,
+    /// `purelb_lbnodeagent_address_renewal_errors_total`
+    pub renewal_errors: Counter,
+    /// `purelb_lbnodeagent_interface_unidentified`
+    pub unidentified: Family<OfFamily, Gauge>,
+    /// `purelb_election_lease_healthy`
+    pub lease_healthy: Gauge,
+    /// `purelb_election_lease_renewals_total`
+    pub lease_renewals: Counter,
+    /// `purelb_election_lease_renewal_failures_total`
+    pub lease_failures: Counter,
+    /// `purelb_events_total`
+    pub events: Family<Reason, Counter>,
+}
+
+/// An address of a Service that this node has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Announced {
+    /// `namespace/name`.
+    pub service: String,
+    /// This node.
+    pub node: String,
+    /// The address.
+    pub ip: String,
+}
+
+/// An address family.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfFamily {
+    /// `IPv4` or `IPv6`.
+    pub family: String,
+}
+
+/// Why an Event was raised.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    /// Its reason.
+    pub reason: &'static str,
+}
+
+impl AgentMetrics {
+    /// Adds them to a registry.
+    pub fn new(registry: &mut Registry) -> Self {
+        let mut agent =
+            |name: &str, help: &str| counter(registry, &format!("purelb_lbnodeagent_{name}"), help);
+        let garp_sent = agent("garp_sent", "Number of gratuitous ARP announcements sent");
+        let garp_errors =
+            agent("garp_errors", "Number of gratuitous ARP announcements that failed");
+        let na_sent = agent("na_sent", "Number of unsolicited neighbour advertisements sent");
+        let na_errors =
+            agent("na_errors", "Number of unsolicited neighbour advertisements that failed");
+        let additions = agent("address_additions", "Number of addresses put on an interface");
+        let withdrawals =
+            agent("address_withdrawals", "Number of addresses taken off an interface");
+        let renewals = agent("address_renewals", "Number of address lifetimes prolonged");
+        let renewal_errors =
+            agent("address_renewal_errors", "Number of address lifetimes that were not prolonged");
+        Self {
+            client: ClientMetrics::new(registry),
+            announced: registered(
+                registry,
+                "purelb_lbnodeagent_announced",
+                "1 for each address of a Service that this node has",
+                Family::default(),
+            ),
+            garp_sent,
+            garp_errors,
+            na_sent,
+            na_errors,
+            additions,
+            withdrawals,
+            renewals,
+            renewal_errors,
+            unidentified: registered(
+                registry,
+                "purelb_lbnodeagent_interface_unidentified",
+                "1 while the local interface of a family cannot be identified for having too many default routes",
+                Family::default(),
+            ),
+            lease_healthy: registered(
+                registry,
+                "purelb_election_lease_healthy",
+                "1 while this node's lease gives it the right to hold addresses",
+                Gauge::default(),
+            ),
+            lease_renewals: counter(
+                registry,
+                "purelb_election_lease_renewals",
+                "Number of writes of this node's lease that were accepted",
+            ),
+            lease_failures: counter(
+                registry,
+                "purelb_election_lease_renewal_failures",
+                "Number of writes of this node's lease that were not accepted",
+            ),
+            events: counters(registry, "purelb_events", "Number of Events raised, by reason"),
+        }
+    }
+}
