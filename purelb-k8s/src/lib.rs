@@ -3,6 +3,7 @@
 pub mod annotation;
 pub mod announce;
 pub mod api;
+pub mod apply;
 pub mod client;
 pub mod convert;
 pub mod error;
