@@ -33,7 +33,8 @@
 //!
 //! # What it does not
 //!
-//! Protobuf and YAML bodies, `limit` and `continue` (a list is always whole), deletion of
+//! Protobuf (but for what `kubectl create namespace` and `create service` send) and YAML bodies,
+//! `limit` and `continue` (a list is always whole), deletion of
 //! collections, cascading deletion by owner references, admission webhooks, `kubectl explain`.
 //! A namespace is gone with everything in it at once.
 
@@ -68,6 +69,7 @@ mod identity;
 mod kind;
 mod ownership;
 mod patch;
+mod protobuf;
 mod query;
 mod refusal;
 mod route;

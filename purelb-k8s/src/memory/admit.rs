@@ -109,6 +109,13 @@ fn fill_defaults(kind: &Kind, object: &mut Value) {
             object["spec"]["finalizers"] = json!(["kubernetes"]);
             object["status"]["phase"] = json!("Active");
         }
+        "EndpointSlice" => {
+            for port in object["ports"].as_array_mut().into_iter().flatten() {
+                if port["protocol"].is_null() {
+                    port["protocol"] = json!("TCP");
+                }
+            }
+        }
         "Pod" if object["status"]["phase"].is_null() => {
             object["status"]["phase"] = json!("Pending");
         }

@@ -20,6 +20,7 @@ use super::fault::{Call, Fault};
 use super::form::Form;
 use super::kind::Kind;
 use super::patch::{self, Patch};
+use super::protobuf;
 use super::query::Query;
 use super::refusal::{self, Refusal};
 use super::route::Route;
@@ -278,6 +279,9 @@ impl Work {
     fn object(&self) -> Result<Value, Refusal> {
         match media_type(self.header(&CONTENT_TYPE)) {
             "" | JSON => patch::parse_object(&self.body),
+            "application/vnd.kubernetes.protobuf" => {
+                protobuf::parse(&self.body).ok_or_else(|| refusal::unsupported_media_type(JSON))
+            }
             _ => Err(refusal::unsupported_media_type(JSON)),
         }
     }

@@ -103,20 +103,33 @@ fn name_problem(kind: &Kind, name: &str) -> Option<&'static str> {
     }
 }
 
-/// Checks the version and the uid that a write is conditional on.
-pub(super) fn check_lock(target: &Target, live: &Value, proposed: &Value) -> Result<(), Refusal> {
+/// Checks the version and the uid that a write is conditional on. As on a real API server, another
+/// uid is a conflict for a replacement, and a forbidden change for a patch.
+pub(super) fn check_lock(
+    target: &Target,
+    live: &Value,
+    proposed: &Value,
+    replacing: bool,
+) -> Result<(), Refusal> {
     let (kind, name) = (target.kind, target.name.as_str());
     let (live, proposed) = (&live["metadata"], &proposed["metadata"]);
     let asked = |field: &str| proposed[field].as_str().filter(|text| !text.is_empty());
-    if let Some(uid) = asked("uid").filter(|uid| live["uid"] != *uid) {
+    let other_uid = asked("uid").filter(|uid| live["uid"] != *uid);
+    if let (Some(uid), true) = (other_uid, replacing) {
         let found = live["uid"].as_str().unwrap_or_default();
         let why =
             format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
         return Err(refusal::conflict(kind, name, &why));
     }
-    match asked("resourceVersion") {
-        Some(version) if live["resourceVersion"] != version => Err(refusal::outdated(kind, name)),
-        Some(_) | None => Ok(()),
+    if asked("resourceVersion").is_some_and(|version| live["resourceVersion"] != version) {
+        return Err(refusal::outdated(kind, name));
+    }
+    match other_uid {
+        Some(uid) => {
+            let complaint = Complaint::invalid("metadata.uid", &json!(uid), "field is immutable");
+            Err(refusal::invalid(kind, name, &[complaint]))
+        }
+        None => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::FieldSet;
-use super::kind::Kind;
+use super::kind::{Kind, Subresource};
 use super::refusal::{self, Refusal};
 use super::shape::{Place, Shape, members};
 
@@ -102,8 +102,9 @@ fn parse_managers(object: &Value) -> Option<Vec<Manager>> {
 }
 
 fn write_managers(object: &mut Value, managers: &[Manager]) {
-    let entries: Vec<Value> =
-        managers.iter().filter(|m| !m.fields.is_empty()).map(Manager::to_json).collect();
+    let mut managers: Vec<&Manager> = managers.iter().filter(|m| !m.fields.is_empty()).collect();
+    managers.sort_by_key(|m| (&m.operation, &m.time, &m.name));
+    let entries: Vec<Value> = managers.into_iter().map(Manager::to_json).collect();
     if let Some(metadata) = object["metadata"].as_object_mut() {
         match entries.is_empty() {
             true => metadata.remove("managedFields"),
@@ -128,8 +129,14 @@ fn entry_of<'m>(managers: &'m mut Vec<Manager>, who: &Identity) -> &'m mut Manag
     &mut managers[at]
 }
 
-/// Nobody owns what the API server itself writes, or what names the object.
-fn forget_unowned(fields: &mut FieldSet) {
+/// Nobody owns what the API server itself writes or what names the object, and a write to one of
+/// object and status owns nothing of the other.
+fn forget_unowned(kind: &Kind, who: &Identity, fields: &mut FieldSet) {
+    match (kind.status, who.subresource) {
+        (Subresource::None, _) => {}
+        (Subresource::WithMetadata | Subresource::Alone, "") => fields.forget(&["f:status"]),
+        (Subresource::WithMetadata | Subresource::Alone, _) => fields.forget(&["f:spec"]),
+    }
     fields.forget(&["f:apiVersion"]);
     fields.forget(&["f:kind"]);
     for field in [
@@ -162,8 +169,8 @@ pub(super) fn note_update(
     let edited = parse_managers(new).filter(|managers| !managers.is_empty());
     let mut managers = edited.or_else(|| parse_managers(old)).unwrap_or_default();
     let mut difference = FieldSet::difference(old, new, &Place::root(kind));
-    forget_unowned(&mut difference.changed);
-    forget_unowned(&mut difference.removed);
+    forget_unowned(kind, who, &mut difference.changed);
+    forget_unowned(kind, who, &mut difference.removed);
     for manager in &mut managers {
         manager.fields = manager.fields.without(&difference.removed);
         if !manager.is(who) {
@@ -194,7 +201,7 @@ pub(super) fn apply(
     let root = Place::root(kind);
     let mut managers = parse_managers(live).unwrap_or_default();
     let mut wanted = FieldSet::of_configuration(configuration, &root);
-    forget_unowned(&mut wanted);
+    forget_unowned(kind, who, &mut wanted);
 
     let entry = entry_of(&mut managers, who);
     let before = std::mem::replace(&mut entry.fields, wanted);
@@ -208,8 +215,8 @@ pub(super) fn apply(
     prune(&mut merged, &before, &kept, &root);
 
     let mut difference = FieldSet::difference(live, &merged, &root);
-    forget_unowned(&mut difference.changed);
-    forget_unowned(&mut difference.removed);
+    forget_unowned(kind, who, &mut difference.changed);
+    forget_unowned(kind, who, &mut difference.removed);
     let mut conflicts = Vec::new();
     for manager in managers.iter_mut().filter(|m| !m.is(who)) {
         let contested = manager.fields.intersection(&difference.changed);
@@ -220,7 +227,7 @@ pub(super) fn apply(
         return Err(refusal::owned_by_others(&conflicts));
     }
     let entry = entry_of(&mut managers, who);
-    if entry.time.is_none() || !difference.changed.is_empty() || !difference.removed.is_empty() {
+    if !difference.changed.is_empty() || !difference.removed.is_empty() {
         entry.time = Some(now.to_owned());
     }
     write_managers(&mut merged, &managers);

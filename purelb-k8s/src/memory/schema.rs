@@ -78,19 +78,15 @@ pub(super) fn check(
     complaints: &mut Vec<Complaint>,
 ) {
     let before = complaints.len();
-    let mut wrong = |why: &str| {
-        let shown = match value {
-            Value::Object(_) => Value::from("object"),
-            Value::Array(_) => Value::from("array"),
-            value => value.clone(),
-        };
-        complaints.push(Complaint::invalid(path, &shown, &format!("{path} in body {why}")));
+    let mut wrong = |shown: &Value, why: &str| {
+        complaints.push(Complaint::invalid(path, shown, &format!("{path} in body {why}")));
     };
     if let Some(expected) = schema["type"].as_str()
         && !has_type(expected, value)
         && !(value.is_null() && schema["nullable"] == true)
     {
-        wrong(&format!("must be of type {expected}: {:?}", type_name(value)));
+        let found = type_name(value);
+        wrong(&Value::from(found), &format!("must be of type {expected}: {found:?}"));
         return;
     }
     check_bounds(schema, value, &mut wrong);
@@ -146,34 +142,35 @@ fn check_fields(
     }
 }
 
-fn check_bounds(schema: &Value, value: &Value, wrong: &mut impl FnMut(&str)) {
-    let bound = |keyword: &str| schema[keyword].as_f64();
-    let out_of = |size: f64, least: Option<f64>, most: Option<f64>| {
-        (least.filter(|least| size < *least), most.filter(|most| size > *most))
-    };
-    #[allow(clippy::cast_precision_loss, reason = "lengths and bounds are far below 2^52")]
-    let (size, least, most, what) = match value {
-        Value::Number(number) => (number.as_f64(), "minimum", "maximum", "be"),
+fn check_bounds(schema: &Value, value: &Value, wrong: &mut impl FnMut(&Value, &str)) {
+    #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^52")]
+    let (size, least, most, unit) = match value {
+        Value::Number(number) => (number.as_f64(), "minimum", "maximum", ""),
         Value::String(text) => {
-            (Some(text.chars().count() as f64), "minLength", "maxLength", "have a length")
+            (Some(text.chars().count() as f64), "minLength", "maxLength", " chars long")
         }
-        Value::Array(items) => (Some(items.len() as f64), "minItems", "maxItems", "have a length"),
-        Value::Null | Value::Bool(_) | Value::Object(_) => (None, "", "", ""),
+        Value::Array(items) => (Some(items.len() as f64), "minItems", "maxItems", " items long"),
+        Value::Null | Value::Bool(_) | Value::Object(_) => return,
     };
-    let (low, high) = match size {
-        Some(size) => out_of(size, bound(least), bound(most)),
-        None => (None, None),
-    };
-    if let Some(least) = low {
-        wrong(&format!("should {what} greater than or equal to {least}"));
+    let (Some(size), shown) = (size, shown(value)) else { return };
+    if let Some(least) = schema[least].as_f64().filter(|least| size < *least) {
+        wrong(&shown, &format!("should be at least {least}{unit}"));
     }
-    if let Some(most) = high {
-        wrong(&format!("should {what} less than or equal to {most}"));
+    if let Some(most) = schema[most].as_f64().filter(|most| size > *most) {
+        wrong(&shown, &format!("should be at most {most}{unit}"));
     }
     if let (Some(pattern), Some(text)) = (schema["pattern"].as_str(), value.as_str())
         && Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text))
     {
-        wrong(&format!("should match '{pattern}'"));
+        wrong(&shown, &format!("should match '{pattern}'"));
+    }
+}
+
+/// How an error message shows a value.
+fn shown(value: &Value) -> Value {
+    match value {
+        Value::Object(_) | Value::Array(_) => Value::from(type_name(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 

@@ -169,6 +169,9 @@ fn drop_what_the_type_had(old: &ServiceSpec, new: &mut ServiceSpec) {
         if old.ip_family_policy == new.ip_family_policy {
             new.ip_family_policy = None;
         }
+        if old.internal_traffic_policy == new.internal_traffic_policy {
+            new.internal_traffic_policy = None;
+        }
     }
     if wants_node_ports(old) && !wants_node_ports(new) {
         for port in new.ports.iter_mut().flatten() {

@@ -144,8 +144,10 @@ fn cells(kind: &Kind, object: &Value, now: Timestamp) -> Vec<Value> {
                 let found = items(&status["addresses"]).find(|a| a["type"] == wanted);
                 json!(found.and_then(|a| a["address"].as_str()).unwrap_or("<none>"))
             };
-            let info =
-                |field: &str| json!(status["nodeInfo"][field].as_str().unwrap_or("<unknown>"));
+            let info = |field: &str| {
+                let text = status["nodeInfo"][field].as_str().filter(|text| !text.is_empty());
+                json!(text.unwrap_or("<unknown>"))
+            };
             vec![
                 name.clone(),
                 json!(node_status(object)),

@@ -143,14 +143,16 @@ pub(super) fn edit(
     };
     identity::check_kind(kind, &mut proposed)?;
     identity::check_place(target, &mut proposed)?;
-    identity::check_lock(target, &live, &proposed)?;
+    let replacing = matches!(edit, Edit::Replace(_));
+    identity::check_lock(target, &live, &proposed, replacing)?;
     let warnings = finish_edited(store, target, &live, &mut proposed, terms, operation)?;
     if ownership::same(&live, &proposed) {
         return Ok(Written { object: current, created: false, warnings });
     }
     if identity::is_released(&proposed) && !terms.dry_run {
-        store.remove(kind, &current);
-        return Ok(Written { object: current, created: false, warnings });
+        let last = store.put(kind, kept(kind, proposed));
+        store.remove(kind, &last);
+        return Ok(Written { object: last, created: false, warnings });
     }
     Ok(Written { object: settle(store, kind, proposed, terms), created: false, warnings })
 }
@@ -334,12 +336,16 @@ fn unknown_fields(kind: &Kind, terms: &Terms, operation: Operation) -> UnknownFi
 
 /// Stores an object, or only shows it if the request is a rehearsal.
 fn settle(store: &mut Store, kind: &'static Kind, object: Value, terms: &Terms) -> Arc<Object> {
-    let object = match kind.view {
+    match terms.dry_run {
+        true => Object::new(kept(kind, object), store.version()),
+        false => store.put(kind, kept(kind, object)),
+    }
+}
+
+/// An object in the form that it is kept in.
+fn kept(kind: &Kind, object: Value) -> Value {
+    match kind.view {
         Some(view) => (view.keep)(object),
         None => object,
-    };
-    match terms.dry_run {
-        true => Object::new(object, store.version()),
-        false => store.put(kind, object),
     }
 }
