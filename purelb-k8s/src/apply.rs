@@ -29,7 +29,7 @@ pub const FIELD_MANAGER: &str = "purelb-allocator";
 /// Carries out the allocator's writes; clones are the same.
 ///
 /// Each write is a future that begins when it is first polled, takes at most [`TIMEOUT`], and ends in
-/// the ticket of the action and what became of it. Dropping it cancels it.
+/// an [`Outcome`]. Dropping it cancels it.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
@@ -40,7 +40,38 @@ pub struct Writer {
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A write under way.
-pub type Writing = BoxFuture<'static, (Ticket, Written)>;
+pub type Writing = BoxFuture<'static, Outcome>;
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The action's.
+    pub ticket: Ticket,
+    /// What the allocator is to be told.
+    pub written: Written,
+    /// What went wrong, if something did.
+    pub error: Option<ApiError>,
+}
+
+impl Outcome {
+    /// A uid that is another one's is refused as a change of it (422), or as an object that is not
+    /// there (409).
+    fn new(ticket: Ticket, result: Result<(), ApiError>) -> Self {
+        let error = result.err();
+        let written = match &error {
+            None => Written::Accepted,
+            Some(ApiError::Refused { code: 404, .. }) => Written::Gone,
+            Some(ApiError::Refused { code: 409 | 422, message, .. })
+                if message.contains("uid mismatch") || message.contains("metadata.uid") =>
+            {
+                Written::Gone
+            }
+            Some(error) if error.is_conflict() => Written::Conflict,
+            Some(error) => Written::Failed { error: error.to_string() },
+        };
+        Self { ticket, written, error }
+    }
+}
 
 impl Writer {
     /// Writes Services anywhere, and the ServiceGroups of the install namespace.
@@ -105,7 +136,7 @@ impl Writer {
             }
             Ok(())
         };
-        async move { (ticket, written(within(TIMEOUT, write).await)) }.boxed()
+        async move { Outcome::new(ticket, within(TIMEOUT, write).await) }.boxed()
     }
 
     fn one(&self, ticket: Ticket, request: Result<Request<Vec<u8>>, ApiError>) -> Writing {
@@ -114,7 +145,7 @@ impl Writer {
             client.request_text(request?).await?;
             Ok(())
         };
-        async move { (ticket, written(within(TIMEOUT, write).await)) }.boxed()
+        async move { Outcome::new(ticket, within(TIMEOUT, write).await) }.boxed()
     }
 
     fn status_request(&self, write: &StatusWrite) -> Result<Request<Vec<u8>>, ApiError> {
@@ -212,20 +243,4 @@ fn removal(
         .uri(format!("{}?fieldManager={FIELD_MANAGER}", status_path(service)))
         .header(header::CONTENT_TYPE, "application/merge-patch+json")
         .body(body.to_string().into_bytes())?)
-}
-
-/// What became of a write. A uid that is another one's is refused as a change of it (422), or as an
-/// object that is not there (409).
-fn written(result: Result<(), ApiError>) -> Written {
-    match result {
-        Ok(()) => Written::Accepted,
-        Err(ApiError::Refused { code: 404, .. }) => Written::Gone,
-        Err(ApiError::Refused { code: 409 | 422, message, .. })
-            if message.contains("uid mismatch") || message.contains("metadata.uid") =>
-        {
-            Written::Gone
-        }
-        Err(error) if error.is_conflict() => Written::Conflict,
-        Err(error) => Written::Failed { error: error.to_string() },
-    }
 }

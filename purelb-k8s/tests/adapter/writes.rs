@@ -9,7 +9,7 @@ use purelb_core::allocator::{Marks, Patch, Release, StatusWrite, Ticket, Written
 use purelb_core::group::Announce;
 use purelb_core::name::ServiceKey;
 use purelb_core::usage::GroupStatus;
-use purelb_k8s::apply::Writer;
+use purelb_k8s::apply::{Outcome, Writer};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, look};
@@ -18,6 +18,12 @@ const TICKET: Ticket = Ticket(7);
 
 fn writer(cluster: &Cluster) -> Writer {
     Writer::new(cluster.client.clone(), &cluster.namespace)
+}
+
+fn became(outcome: Outcome) -> Written {
+    assert_eq!(outcome.ticket, TICKET);
+    assert_eq!(outcome.error.is_none(), outcome.written == Written::Accepted, "{outcome:?}");
+    outcome.written
 }
 
 /// What gives a Service two addresses.
@@ -60,7 +66,7 @@ async fn an_answer_is_ingress_and_annotations_in_one_write() {
     let cluster = Cluster::any().await;
     let service = cluster.load_balancer("web").await;
     let patch = answer(&cluster, &service);
-    assert_eq!(writer(&cluster).patch(patch).await, (TICKET, Written::Accepted));
+    assert_eq!(became(writer(&cluster).patch(patch).await), Written::Accepted);
     let (_, shown) = get(&cluster, "web").await;
     assert_eq!(
         shown["status"]["loadBalancer"]["ingress"],
@@ -87,7 +93,7 @@ async fn an_answer_to_an_older_service_does_not_land() {
     let touched = KubePatch::Merge(json!({ "metadata": { "labels": { "a": "b" } } }));
     api.patch("web", &PatchParams::default(), &touched).await.expect("patched");
     let patch = answer(&cluster, &service);
-    assert_eq!(writer(&cluster).patch(patch).await, (TICKET, Written::Conflict));
+    assert_eq!(became(writer(&cluster).patch(patch).await), Written::Conflict);
     let (_, shown) = get(&cluster, "web").await;
     assert_eq!(shown["status"]["loadBalancer"], json!({}));
 }
@@ -99,7 +105,7 @@ async fn an_answer_to_a_deleted_service_is_gone() {
     let api: Api<Service> = cluster.api();
     api.delete("web", &kube::api::DeleteParams::default()).await.expect("deleted");
     let patch = answer(&cluster, &service);
-    assert_eq!(writer(&cluster).patch(patch).await, (TICKET, Written::Gone));
+    assert_eq!(became(writer(&cluster).patch(patch).await), Written::Gone);
 }
 
 #[tokio::test]
@@ -109,7 +115,7 @@ async fn what_an_answer_leaves_out_goes() {
     writer(&cluster).patch(answer(&cluster, &service)).await;
     let (service, _) = get(&cluster, "web").await;
     let patch = Patch { ingress: vec![], marks: None, ..answer(&cluster, &service) };
-    assert_eq!(writer(&cluster).patch(patch).await, (TICKET, Written::Accepted));
+    assert_eq!(became(writer(&cluster).patch(patch).await), Written::Accepted);
     let (_, shown) = get(&cluster, "web").await;
     assert!(has_no_annotations(&shown), "{shown}");
     assert!(has_no_ingress(&shown), "{shown}");
@@ -129,7 +135,7 @@ async fn what_somebody_else_set_goes_too_where_it_must() {
     let (service, _) = get(&cluster, "web").await;
     let remove = vec!["purelb.io/allocated-by", "purelb.io/skip-ipv6-dad"];
     let patch = Patch { marks: None, ingress: vec![], remove, ..answer(&cluster, &service) };
-    assert_eq!(writer(&cluster).patch(patch).await, (TICKET, Written::Accepted));
+    assert_eq!(became(writer(&cluster).patch(patch).await), Written::Accepted);
     let (_, shown) = get(&cluster, "web").await;
     assert_eq!(shown["metadata"]["annotations"], json!({ "mine": "stays" }));
 }
@@ -147,7 +153,7 @@ async fn an_answer_that_somebody_else_gave_becomes_ours() {
     api.patch_status("web", &params, &theirs).await.expect("patched");
     let (service, _) = get(&cluster, "web").await;
     let patch = answer(&cluster, &service);
-    assert_eq!(writer(&cluster).patch(patch).await, (TICKET, Written::Accepted));
+    assert_eq!(became(writer(&cluster).patch(patch).await), Written::Accepted);
     let (_, shown) = get(&cluster, "web").await;
     assert_eq!(shown["metadata"]["annotations"]["purelb.io/allocated-from"], "default");
     assert_eq!(shown["status"]["loadBalancer"]["ingress"][0]["ip"], "192.0.2.100");
@@ -168,14 +174,14 @@ async fn an_answer_is_taken_back_from_a_service_of_another_type() {
         uid: patch.uid.clone(),
         remove: vec!["purelb.io/allocated-by", "purelb.io/allocated-from", "purelb.io/pool-type"],
     };
-    assert_eq!(writer(&cluster).release(release.clone()).await, (TICKET, Written::Accepted));
+    assert_eq!(became(writer(&cluster).release(release.clone()).await), Written::Accepted);
     let (_, shown) = get(&cluster, "web").await;
     assert!(has_no_annotations(&shown), "{shown}");
     assert!(has_no_ingress(&shown), "{shown}");
     let other = Release { uid: "00000000-0000-0000-0000-000000000009".into(), ..release.clone() };
-    assert_eq!(writer(&cluster).release(other).await, (TICKET, Written::Gone));
+    assert_eq!(became(writer(&cluster).release(other).await), Written::Gone);
     api.delete("web", &kube::api::DeleteParams::default()).await.expect("deleted");
-    assert_eq!(writer(&cluster).release(release).await, (TICKET, Written::Gone));
+    assert_eq!(became(writer(&cluster).release(release).await), Written::Gone);
 }
 
 #[tokio::test]
@@ -189,12 +195,12 @@ async fn the_users_wish_is_taken_note_of() {
     api.patch("web", &PatchParams::default(), &wish).await.expect("patched");
     let Patch { service: key, uid, .. } = answer(&cluster, &service);
     let result = writer(&cluster).re_evaluated(TICKET, &key, &uid).await;
-    assert_eq!(result, (TICKET, Written::Accepted));
+    assert_eq!(became(result), Written::Accepted);
     let (_, shown) = get(&cluster, "web").await;
     assert_eq!(shown["metadata"]["annotations"], json!({ "mine": "stays" }));
     let other = "00000000-0000-0000-0000-000000000009".into();
     let result = writer(&cluster).re_evaluated(TICKET, &key, &other).await;
-    assert_eq!(result, (TICKET, Written::Gone));
+    assert_eq!(became(result), Written::Gone);
 }
 
 #[tokio::test]
@@ -225,7 +231,7 @@ async fn a_status_replaces_the_one_before() {
         uid: group.metadata.uid.as_deref().unwrap().into(),
         status: status.clone(),
     };
-    assert_eq!(writer(&cluster).status(&write).await, (TICKET, Written::Accepted));
+    assert_eq!(became(writer(&cluster).status(&write).await), Written::Accepted);
     let shown = groups.get("default").await.unwrap().data;
     assert_eq!(
         shown["status"],
@@ -237,7 +243,7 @@ async fn a_status_replaces_the_one_before() {
     );
     let fewer = GroupStatus { available_v6: None, bound_namespaces: vec![], ..status };
     let write = StatusWrite { status: fewer, ..write };
-    assert_eq!(writer(&cluster).status(&write).await, (TICKET, Written::Accepted));
+    assert_eq!(became(writer(&cluster).status(&write).await), Written::Accepted);
     let shown = groups.get("default").await.unwrap().data;
     assert_eq!(shown["status"]["availableIPv6"], Value::Null);
     assert_eq!(shown["status"]["boundNamespaces"], Value::Null);

@@ -1,0 +1,197 @@
+//! The world around the allocator: the Kubernetes API, signals, people.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+
+use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
+use futures::{FutureExt, StreamExt};
+use ipnet::IpNet;
+use purelb_core::allocator::{
+    Action, Allocator, Event, IpamError, IpamReply, IpamRequest, Settings,
+};
+use purelb_core::lease::LeaseEvent;
+use purelb_k8s::apply::{Outcome, Writer, Writing};
+use purelb_k8s::notice::Recorder;
+use purelb_k8s::{Client, Pace, leases, watch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::people::People;
+use super::subnets::ActiveSubnets;
+use crate::driver::Host;
+use crate::telemetry::allocator::AllocatorMetrics;
+use crate::telemetry::server::Readiness;
+
+/// How many writes may be under way at once. Each has a connection of its own.
+const WRITES: usize = 16;
+
+/// Everything that an [`Allocator`] acts on and hears of.
+pub(super) struct World {
+    /// Facts to hand over before any other.
+    facts: VecDeque<Event>,
+    watches: SelectAll<BoxStream<'static, Heard>>,
+    subnets: ActiveSubnets,
+    /// What the allocator was last told of them.
+    told_subnets: Option<BTreeSet<IpNet>>,
+    writer: Writer,
+    writes: FuturesUnordered<Writing>,
+    /// Writes that have not begun.
+    waiting: VecDeque<Writing>,
+    signals: [Signal; 3],
+    people: People,
+    readiness: Readiness,
+}
+
+/// What a watch says.
+enum Heard {
+    Event(Event),
+    Lease(LeaseEvent),
+}
+
+/// Why the allocator ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// It was told to stop. Nothing has to be taken back for that.
+    Stopped,
+    /// The watches of the API ended.
+    WatchesLost,
+}
+
+impl World {
+    pub(super) fn new(
+        client: &Client,
+        namespace: &str,
+        settings: Settings,
+        recorder: Recorder,
+        metrics: AllocatorMetrics,
+        readiness: Readiness,
+    ) -> io::Result<Self> {
+        let leases = leases::watch(client.clone(), namespace, Pace::default());
+        let watches = SelectAll::from_iter([
+            watch::services(client.clone())
+                .map(|change| Heard::Event(Event::Services(change)))
+                .boxed(),
+            watch::service_groups(client.clone(), namespace)
+                .map(|change| Heard::Event(Event::Groups(change)))
+                .boxed(),
+            leases.map(Heard::Lease).boxed(),
+        ]);
+        Ok(Self {
+            facts: [Event::Settings(settings)].into(),
+            watches,
+            subnets: ActiveSubnets::default(),
+            told_subnets: None,
+            writer: Writer::new(client.clone(), namespace),
+            writes: FuturesUnordered::new(),
+            waiting: VecDeque::new(),
+            signals: [
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::quit())?,
+            ],
+            people: People::new(namespace, recorder, metrics),
+            readiness,
+        })
+    }
+
+    /// The fact that the subnets have changed, if they have.
+    fn changed_subnets(&mut self) -> Option<Event> {
+        let subnets = self.subnets.subnets()?;
+        if self.told_subnets.as_ref() == Some(&subnets) {
+            return None;
+        }
+        self.told_subnets = Some(subnets.clone());
+        Some(Event::ActiveSubnets(subnets))
+    }
+
+    fn written(&self, outcome: Outcome) -> Event {
+        self.people.count_write(&outcome);
+        match &outcome.error {
+            None => {}
+            // The object has changed or gone, and the watch says how.
+            Some(error) if error.is_conflict() || error.is_not_found() => {
+                debug!(ticket = outcome.ticket.0, %error, "nothing was written");
+            }
+            Some(error) => warn!(ticket = outcome.ticket.0, %error, "a write failed"),
+        }
+        Event::Written { ticket: outcome.ticket, result: outcome.written }
+    }
+}
+
+impl Host for World {
+    type Machine = Allocator;
+    type Ended = Ended;
+
+    fn perform(&mut self, actions: Vec<Action>, facts: &mut VecDeque<Event>) {
+        for action in actions {
+            match action {
+                Action::Ipam(request) => facts.push_back(unanswered(request)),
+                Action::Notice(notice) => self.people.tell(&notice),
+                Action::Patch(patch) => self.waiting.push_back(self.writer.patch(patch)),
+                Action::ReEvaluated { ticket, service, uid } => {
+                    self.waiting.push_back(self.writer.re_evaluated(ticket, &service, &uid));
+                }
+                Action::Release(release) => self.waiting.push_back(self.writer.release(release)),
+                Action::Status(write) => {
+                    let metrics = self.people.metrics().clone();
+                    let write = self.writer.status(&write).inspect(move |outcome| {
+                        super::people::count_status(&metrics, outcome);
+                    });
+                    self.waiting.push_back(write.boxed());
+                }
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Result<Event, Ended> {
+        loop {
+            if let Some(fact) = self.facts.pop_front() {
+                return Ok(fact);
+            }
+            while self.writes.len() < WRITES
+                && let Some(write) = self.waiting.pop_front()
+            {
+                self.writes.push(write);
+            }
+            let expiry = self.subnets.expiry();
+            let [terminate, interrupt, quit] = &mut self.signals;
+            // Cancel-safe, each of them: streams, signals and timers keep what they wait for.
+            tokio::select! {
+                _ = terminate.recv() => return Err(stopped()),
+                _ = interrupt.recv() => return Err(stopped()),
+                _ = quit.recv() => return Err(stopped()),
+                Some(outcome) = self.writes.next(), if !self.writes.is_empty() => {
+                    return Ok(self.written(outcome));
+                }
+                heard = self.watches.next() => match heard {
+                    Some(Heard::Event(event)) => return Ok(event),
+                    Some(Heard::Lease(event)) => self.subnets.handle(event, Instant::now()),
+                    None => return Err(Ended::WatchesLost),
+                },
+                () = sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => {
+                    self.subnets.expire(Instant::now());
+                }
+            }
+            // Only what was heard of Leases, or their running out, comes to here.
+            self.facts.extend(self.changed_subnets());
+        }
+    }
+
+    fn finished(&self, machine: &Allocator) -> Option<Ended> {
+        self.readiness.set(machine.is_ready());
+        self.people.metrics().client.config_loaded.set(i64::from(machine.is_ready()));
+        None
+    }
+}
+
+fn stopped() -> Ended {
+    info!("stopping");
+    Ended::Stopped
+}
+
+/// The reply to a call of a sidecar.
+fn unanswered(request: IpamRequest) -> Event {
+    let result = Err(IpamError::Other { code: "UNIMPLEMENTED".to_owned() });
+    Event::Ipam(IpamReply { ticket: request.ticket, result })
+}
