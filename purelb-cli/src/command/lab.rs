@@ -119,7 +119,7 @@ fn up(directory: Directory, logs: Option<PathBuf>) -> Result<(), ExitCode> {
          \n    kubectl get services\
          \n    purelb lab exec node1 -- ip addr show dev eth0\
          \n    purelb lab exec node1 -- ip addr show dev kube-lb0\
-         \n    purelb lab exec client -- curl http://192.0.2.200/\n\
+         \n    purelb lab exec client -- curl http://192.0.2.240/\n\
          \n\
          The logs are in {logs}.\n\
          Ctrl-C, or `purelb lab down`, ends it.",

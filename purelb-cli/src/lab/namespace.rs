@@ -17,7 +17,8 @@ use super::privilege::unshare;
 /// * [`run`](Self::run) runs a closure inside it, on a thread of its own; sockets opened there stay
 ///   in the namespace wherever they are used later.
 /// * [`spawn`](Self::spawn) starts a process inside it.
-/// * [`set_sysctl`](Self::set_sysctl) sets a value under `/proc/sys` inside it.
+/// * [`sysctl`](Self::sysctl), [`set_sysctl`](Self::set_sysctl): the values under `/proc/sys/net`
+///   inside it.
 /// * [`path`](Self::path) names it for other processes, as `ip link … netns PATH` takes it.
 ///
 /// Nothing is registered under `/run/netns`; the namespace ends when this value and the processes
@@ -105,6 +106,12 @@ impl Namespace {
         self.run(|| fs::write(format!("/proc/sys/{variable}"), value))?
     }
 
+    /// Reads a kernel variable of this namespace, without its line end.
+    pub fn sysctl(&self, variable: &str) -> io::Result<String> {
+        let value = self.run(|| fs::read_to_string(format!("/proc/sys/{variable}")))??;
+        Ok(value.trim_end().to_owned())
+    }
+
     fn enter(&self) -> io::Result<()> {
         move_into_link_name_space(self.link.as_fd(), Some(LinkNameSpaceType::Network))?;
         Ok(())
@@ -165,15 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_variable_changes_inside_only() {
+    fn a_kernel_variable_changes_in_one_namespace_only() {
         if !require::lab(has_capabilities(), "making network namespaces needs root") {
             return;
         }
-        let read = || fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap();
-        let before = read();
-        let namespace = Namespace::new("variable").unwrap();
-        namespace.set_sysctl("net/ipv4/ip_default_ttl", "77").unwrap();
-        assert_eq!(namespace.run(read).unwrap().trim(), "77");
-        assert_eq!(read(), before);
+        let (one, other) = (Namespace::new("one").unwrap(), Namespace::new("other").unwrap());
+        let before = other.sysctl("net/ipv4/ip_default_ttl").unwrap();
+        one.set_sysctl("net/ipv4/ip_default_ttl", "77").unwrap();
+        assert_eq!(one.sysctl("net/ipv4/ip_default_ttl").unwrap(), "77");
+        assert_eq!(other.sysctl("net/ipv4/ip_default_ttl").unwrap(), before);
     }
 }

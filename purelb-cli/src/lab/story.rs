@@ -13,6 +13,8 @@ pub enum Witness {
     Client,
     /// A packet socket in the client's namespace.
     Wire,
+    /// A read of `/proc/sys`, in the namespace named.
+    Sysctl(String),
     /// The log file of the program named.
     Log(String),
     /// An HTTP client of the API that is not the programs' own.
@@ -27,6 +29,7 @@ impl Display for Witness {
             Self::Ip(place) => write!(f, "ip in {place}"),
             Self::Client => f.write_str("the client's socket"),
             Self::Wire => f.write_str("a capture at the client"),
+            Self::Sysctl(place) => write!(f, "/proc/sys in {place}"),
             Self::Log(program) => write!(f, "{program}'s log"),
             Self::Api => f.write_str("the API"),
             Self::Parent => f.write_str("the lab's process"),

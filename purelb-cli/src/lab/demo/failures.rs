@@ -12,7 +12,7 @@ use crate::lab::story::Witness;
 use crate::lab::topology::Topology;
 
 use super::looks::{
-    LAN, VIRTUAL, announced, answer, answered_by, gone, nodes, on_virtual, successor,
+    LAN, VIRTUAL, announced, answer, answered_by, arp_ignore, gone, nodes, on_virtual, successor,
 };
 use super::{AFTER_A_LEASE, Halt, SOON, Tour, is_error};
 
@@ -35,6 +35,7 @@ impl Tour {
             c.kill_agent(lost).map_err(|error| error.to_string())?;
             c.topology().cut_off(c.node(lost)).map_err(|error| error.to_string())
         })?;
+        let (killed, mut heard) = (self.acted, Vec::new());
         for &address in &addresses {
             let next = self.see_successor(address, lost)?;
             let next_name = self.cluster.node(next).name().to_owned();
@@ -43,13 +44,16 @@ impl Tour {
                 &format!("{next_name} answers at {address}"),
                 SOON,
                 |cluster| answered_by(cluster, address, next),
-                |()| format!("{next_name} answers at {address}"),
+                |()| {
+                    let seconds = killed.elapsed().as_secs_f64();
+                    format!("{next_name} answers at {address}, {seconds:.1} s after the kill")
+                },
             )?;
             self.see(
                 &Witness::Wire,
                 &format!("{next_name} announces {address}"),
                 SOON,
-                |cluster| announced(cluster, &capture, address, next),
+                |cluster| announced(cluster, &capture, &mut heard, address, next),
                 |heard| format!("{}: {address} is at {}", heard.form, heard.mac),
             )?;
         }
@@ -112,6 +116,13 @@ impl Tour {
             },
             |()| format!("{name} has {address}/32 on {VIRTUAL}, and no longer on {LAN}"),
         )?;
+        self.see(
+            &Witness::Sysctl(name.clone()),
+            "its kernel no longer answers ARP for it",
+            SOON,
+            |cluster| arp_ignore(cluster, node, "1"),
+            |()| format!("its kernel does not answer ARP for it on {LAN} (arp_ignore is 1)"),
+        )?;
         let next = self.see_successor(address, node)?;
         let next_name = self.cluster.node(next).name().to_owned();
         self.see(
@@ -129,6 +140,13 @@ impl Tour {
             ip(cluster.node(node), &format!("route del {route}"))
         })?;
         self.see_return(address, node)?;
+        self.see(
+            &Witness::Sysctl(name),
+            "arp_ignore is 0 again",
+            SOON,
+            |cluster| arp_ignore(cluster, node, "0"),
+            |()| format!("arp_ignore of {LAN} is what it was, 0"),
+        )?;
         self.show_errors();
         Ok(())
     }

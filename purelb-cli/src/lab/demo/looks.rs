@@ -93,23 +93,31 @@ pub(super) fn answered_by(cluster: &Cluster, address: IpAddr, node: usize) -> Re
     }
 }
 
-/// An announcement of `address` that gives the hardware address of node number `node`.
+/// An announcement of `address` that gives the hardware address of node number `node`, among those
+/// `heard` before and those heard now.
 pub(super) fn announced(
     cluster: &Cluster,
     capture: &Capture,
+    heard: &mut Vec<Announcement>,
     address: IpAddr,
     node: usize,
 ) -> Result<Announcement, Glance> {
-    let namespace = cluster.node(node);
-    let theirs = mac(namespace, LAN)?.unwrap_or_default();
-    let heard = capture
-        .announcements()
-        .map_err(|error| Glance::Never(format!("cannot capture: {error}")))?;
-    let mut of_address = heard.into_iter().filter(|heard| heard.address == address);
-    of_address
-        .next_back()
-        .filter(|heard| heard.mac == theirs)
+    let theirs = mac(cluster.node(node), LAN)?.unwrap_or_default();
+    let new = capture.announcements();
+    heard.extend(new.map_err(|error| Glance::Never(format!("cannot capture: {error}")))?);
+    let found = heard.iter().find(|heard| heard.address == address && heard.mac == theirs);
+    found
+        .cloned()
         .ok_or_else(|| Glance::NotYet(format!("no announcement of {address} from {theirs}")))
+}
+
+/// That the LAN interface of node number `node` answers ARP for other interfaces' addresses (0, the
+/// kernel's default) or only for its own (1): the sysctl `arp_ignore`.
+pub(super) fn arp_ignore(cluster: &Cluster, node: usize, expected: &str) -> Result<(), Glance> {
+    let namespace = cluster.node(node);
+    let variable = format!("net/ipv4/conf/{LAN}/arp_ignore");
+    let value = namespace.sysctl(&variable).map_err(|error| Glance::NotYet(error.to_string()))?;
+    if value == expected { Ok(()) } else { Err(Glance::NotYet(format!("{variable} is {value}"))) }
 }
 
 /// The addresses in the status of the Service called `name`: one of each family, IPv4 first.

@@ -1,6 +1,7 @@
 //! Steps 1 to 4: the cluster comes up, Services get addresses, a client reaches them.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use crate::lab::client::ObjectPath;
 use crate::lab::cluster::Cluster;
@@ -109,6 +110,13 @@ impl Tour {
             )?;
         }
         self.story.say("an agent that starts watches for one lease (5 s) before it takes anything");
+        self.see(
+            &Witness::Api,
+            "each agent's Lease lists the LAN",
+            AFTER_A_LEASE,
+            |cluster| (0..nodes(cluster)).try_for_each(|node| serves_the_lan(cluster, node)),
+            |()| "each agent's Lease lists the LAN's subnets: all three are candidates".into(),
+        )?;
         for address in self.local.both() {
             self.see_holder(address)?;
         }
@@ -149,6 +157,8 @@ impl Tour {
     /// Sees one node have `address` on its LAN interface, as the troubleshooting page shows it.
     pub(super) fn see_holder(&mut self, address: IpAddr) -> Result<usize, Halt> {
         let length = if address.is_ipv4() { 24 } else { 64 };
+        // The last to join the election may still take it over.
+        let mut steady = Steady::default();
         let names: Vec<_> =
             self.cluster.topology().nodes().iter().map(|node| node.name().to_owned()).collect();
         let (node, _) = self.see(
@@ -161,7 +171,7 @@ impl Tour {
                 if address.is_ipv4() && !place.address.secondary {
                     return Err(Glance::NotYet(format!("{address} is not secondary")));
                 }
-                Ok((node, place))
+                steady.see(node).map(|node| (node, place))
             },
             |(node, place)| {
                 let secondary = if place.address.secondary { ", secondary" } else { "" };
@@ -189,6 +199,37 @@ impl Tour {
             |cluster| allocated(cluster, name),
             |vip| format!("the status of \"{name}\" has {} and {}", vip.v4, vip.v6),
         )
+    }
+}
+
+/// The same answer for a while.
+#[derive(Debug, Default)]
+struct Steady {
+    since: Option<(usize, Instant)>,
+}
+
+impl Steady {
+    const WHILE: Duration = Duration::from_millis(300);
+
+    fn see(&mut self, node: usize) -> Result<usize, Glance> {
+        let now = Instant::now();
+        let since = self.since.filter(|&(before, _)| before == node).unwrap_or((node, now));
+        self.since = Some(since);
+        if since.1.elapsed() >= Self::WHILE {
+            Ok(node)
+        } else {
+            Err(Glance::NotYet("it keeps moving".into()))
+        }
+    }
+}
+
+fn serves_the_lan(cluster: &Cluster, node: usize) -> Result<(), Glance> {
+    let name = cluster.node(node).name();
+    let lease = cluster.api().client().get(&ObjectPath::lease(name));
+    let lease = lease.map_err(|error| Glance::NotYet(error.to_string()))?;
+    match lease["metadata"]["annotations"]["purelb.io/subnets"].as_str() {
+        Some("192.0.2.0/24,2001:db8:1::/64") => Ok(()),
+        other => Err(Glance::NotYet(format!("the Lease of {name} lists {other:?}"))),
     }
 }
 
