@@ -8,7 +8,11 @@ mod guard;
 mod hold;
 mod local;
 mod notice;
+mod prolong;
+mod reconcile;
+mod report;
 mod verdict;
+mod virtual_link;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -295,6 +299,17 @@ impl NodeAgent {
         let _ = self.membership.leave(leaving, self.now);
         self.dirty.all = true;
         self.dirty.virtual_link = true;
+    }
+
+    /// The Services on an address, to tell about.
+    fn refs(&self, want: &Want) -> Vec<ServiceRef> {
+        let refs = self.services_of(want);
+        refs.map(|s| ServiceRef { key: s.key.clone(), uid: s.uid.clone() }).collect()
+    }
+
+    /// The name of a link, or its number if it is gone.
+    fn link_name(&self, link: LinkIndex) -> String {
+        self.links.get(&link).map_or_else(|| link.to_string(), |link| link.name.clone())
     }
 
     /// How to announce, if this node is configured to.

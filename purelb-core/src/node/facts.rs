@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::config::{Selection, select};
 use crate::group::Group;
-use crate::host::{Address, AddressKey, Family, Link};
+use crate::host::{Address, AddressKey, Family, Link, LinkIndex};
 use crate::link::{Policy, Unidentified};
 use crate::membership::Standings;
 use crate::name::ServiceKey;
@@ -261,11 +261,8 @@ impl NodeAgent {
         &mut self,
         family: Family,
         unidentified: Option<&Unidentified>,
-        links: &[crate::host::LinkIndex],
+        links: &[LinkIndex],
     ) {
-        let name = |index: &crate::host::LinkIndex| {
-            self.links.get(index).map_or_else(|| index.to_string(), |link| link.name.clone())
-        };
         let notice = match unidentified {
             Some(why) => NodeNotice::Unidentified {
                 family,
@@ -274,7 +271,10 @@ impl NodeAgent {
                 virtual_interface: self.virtual_interface().to_owned(),
                 agent: self.config.as_ref().and_then(|config| config.agent.clone()),
             },
-            None => NodeNotice::Identified { family, interfaces: links.iter().map(name).collect() },
+            None => NodeNotice::Identified {
+                family,
+                interfaces: links.iter().map(|link| self.link_name(*link)).collect(),
+            },
         };
         self.tell(notice);
     }

@@ -1,0 +1,55 @@
+//! Prolonging lifetimes as the right to hold is prolonged.
+
+use crate::host::{Address, AddressKey};
+use crate::kernel::KernelAction;
+
+use super::NodeAgent;
+
+/// How many lifetimes are prolonged at once: a burst overruns the sockets of other listeners.
+const CHUNK: usize = 64;
+
+impl NodeAgent {
+    /// The right was prolonged: so are the lifetimes, in chunks spread over a tenth of the lease's
+    /// duration, always in the same order.
+    pub(super) fn prolong(&mut self) {
+        let Some(right) = self.right() else { return };
+        let keys: Vec<AddressKey> = self
+            .hold
+            .granted
+            .iter()
+            .filter(|(_, granted)| **granted < right)
+            .map(|(key, _)| *key)
+            .collect();
+        let chunks = u32::try_from(keys.len().div_ceil(CHUNK)).unwrap_or(u32::MAX).max(1);
+        let gap = self.membership.duration() / 10 / chunks;
+        for (n, chunk) in (0_u32..).zip(keys.chunks(CHUNK)) {
+            let queue = self.hold.prolonging.entry(self.now + gap * n).or_default();
+            queue.extend(chunk);
+        }
+        // What could not be added because too little was left may be tried again.
+        self.dirty.ips.extend(std::mem::take(&mut self.hold.refused).into_keys());
+    }
+
+    /// Prolongs the lifetimes that are due.
+    pub(super) fn extend(&mut self) {
+        while let Some(entry) = self.hold.prolonging.first_entry() {
+            if *entry.key() > self.now {
+                return;
+            }
+            for key in entry.remove() {
+                self.extend_one(key);
+            }
+        }
+    }
+
+    fn extend_one(&mut self, key: AddressKey) {
+        let ip = key.net.addr();
+        let verdict = self.wants.get(&ip).map(|want| self.decide(ip, want));
+        let wanted = verdict.as_ref().and_then(|verdict| self.wanted(verdict));
+        let Some(new) = wanted.filter(|wanted| wanted.key() == key) else { return };
+        if self.addresses.get(&key).is_some_and(Address::is_ours) {
+            self.added(&new);
+            self.ask_kernel(KernelAction::AddAddress(new));
+        }
+    }
+}

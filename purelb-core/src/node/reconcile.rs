@@ -1,0 +1,226 @@
+//! Bringing one address up to date: decide, ask the kernel for the difference, tell who should know.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::config::{AddressConfig, ValidLifetime};
+use crate::diff;
+use crate::host::{Address, AddressKey, Family, LinkIndex};
+use crate::kernel::{KernelAction, Lifetime, NewAddress};
+use crate::membership::NotYet;
+use crate::place::Placement;
+use crate::store::Object;
+use crate::time::Tick;
+
+use super::notice::{NodeNotice, ServiceRef};
+use super::verdict::{Verdict, Withheld};
+use super::{NodeAgent, Want};
+
+impl NodeAgent {
+    /// Looks again at every address that has to be.
+    pub(super) fn reconcile_dirty(&mut self) {
+        let mut ips = std::mem::take(&mut self.dirty.ips);
+        if std::mem::take(&mut self.dirty.all) {
+            ips.extend(self.wants.keys());
+            ips.extend(self.addresses.iter().filter(|a| a.is_ours()).map(Address::ip));
+            ips.extend(self.hold.pending.keys().map(|key| key.net.addr()));
+            self.dirty.virtual_link = true;
+        }
+        for ip in ips {
+            self.reconcile(ip);
+        }
+    }
+
+    /// Decides about one address, and asks the kernel for the difference.
+    pub(super) fn reconcile(&mut self, ip: IpAddr) {
+        let want = self.wants.get(&ip).filter(|want| !want.services.is_empty()).cloned();
+        if want.as_ref().is_some_and(|want| self.is_narrowed(want)) {
+            self.narrowed.insert(ip);
+        } else {
+            self.narrowed.remove(&ip);
+        }
+        let verdict = want.as_ref().map(|want| self.decide(ip, want));
+        let wanted = verdict.as_ref().and_then(|verdict| self.wanted(verdict));
+        let tolerated = match (&want, &verdict) {
+            (Some(want), Some(verdict)) => self.tolerated(ip, want, verdict),
+            (None, _) | (_, None) => None,
+        };
+        self.hold.adopted.retain(|key| key.net.addr() != ip || Some(*key) == tolerated);
+
+        let observed: Vec<Address> = self.addresses.of(ip).cloned().collect();
+        let relevant = observed.iter().filter(|address| Some(address.key()) != tolerated);
+        let mut actions = diff::changes(wanted.as_ref(), relevant);
+        actions.extend(wanted.filter(|new| self.is_inherited(new)).map(KernelAction::AddAddress));
+        let strays =
+            self.hold.pending.keys().filter(|key| {
+                key.net.addr() == ip && Some(**key) != wanted.map(|wanted| wanted.key())
+            });
+        actions.extend(strays.map(|key| KernelAction::RemoveAddress(*key)));
+        for action in actions {
+            self.ask_about(ip, action);
+        }
+        self.judge_settled(ip, wanted.map(|wanted| wanted.key()), tolerated, &observed);
+        self.report(ip, want, verdict, wanted, &observed);
+    }
+
+    /// Whether it is there by the right of the process before, and is to be by this one's now.
+    fn is_inherited(&self, new: &NewAddress) -> bool {
+        matches!(new.lifetime, Lifetime::Until(_))
+            && !self.hold.granted.contains_key(&new.key())
+            && self.addresses.get(&new.key()).is_some_and(|a| a.is_ours() && a.valid.is_some())
+    }
+
+    /// What is wanted of the kernel for a verdict, as far as it can be asked for now.
+    pub(super) fn wanted(&self, verdict: &Verdict) -> Option<NewAddress> {
+        let spec = self.spec()?;
+        match *verdict {
+            Verdict::Local { link, net, until } => {
+                Some(new_address(link, net, &spec.local_addresses, until, true))
+            }
+            Verdict::Virtual { net, why: _ } => {
+                let link = self.virtual_link()?;
+                let key = AddressKey { link: link.index, net };
+                // A card in its subnet must be kept from answering for it before it is there.
+                let is_there = self.addresses.get(&key).is_some();
+                if !is_there && !self.is_guarded_for(net.addr()) {
+                    return None;
+                }
+                Some(new_address(link.index, net, &spec.virtual_addresses, self.now, false))
+            }
+            Verdict::Withheld(_) => None,
+        }
+    }
+
+    /// The adopted address that is neither prolonged nor removed: this node has won it, belongs where
+    /// it is, and only has to wait for its first join.
+    fn tolerated(&self, ip: IpAddr, want: &Want, verdict: &Verdict) -> Option<AddressKey> {
+        let is_waiting = match verdict {
+            Verdict::Withheld(Withheld::NotYet(NotYet::Fenced | NotYet::Joining { .. })) => {
+                self.membership.is_first_join()
+            }
+            Verdict::Withheld(_) | Verdict::Local { .. } | Verdict::Virtual { .. } => false,
+        };
+        if !is_waiting {
+            return None;
+        }
+        let Ok(Placement::Local { link, net }) = self.placement_for(ip, want) else { return None };
+        let key = AddressKey { link, net };
+        self.hold.adopted.contains(&key).then_some(key)
+    }
+
+    /// Notes whether something is, or may be, on a local interface without a right.
+    fn judge_settled(
+        &mut self,
+        ip: IpAddr,
+        wanted: Option<AddressKey>,
+        tolerated: Option<AddressKey>,
+        observed: &[Address],
+    ) {
+        let virtual_link = self.virtual_link().map(|link| link.index);
+        let ours = observed.iter().filter(|address| address.is_ours()).map(Object::key);
+        let pending = self.hold.pending.keys().copied().filter(|key| key.net.addr() == ip);
+        let is_stray = ours.chain(pending).any(|key| {
+            Some(key.link) != virtual_link && Some(key) != wanted && Some(key) != tolerated
+        });
+        if is_stray {
+            self.hold.unsettled.insert(ip);
+        } else {
+            self.hold.unsettled.remove(&ip);
+        }
+    }
+
+    /// Tells what changed about one address: to people, to neighbours, in annotations.
+    fn report(
+        &mut self,
+        ip: IpAddr,
+        want: Option<Want>,
+        verdict: Option<Verdict>,
+        wanted: Option<NewAddress>,
+        observed: &[Address],
+    ) {
+        let is_present =
+            wanted.is_some_and(|wanted| observed.iter().any(|a| a.key() == wanted.key()));
+        let (Some(mut want), Some(verdict)) = (want, verdict) else {
+            self.wants.remove(&ip);
+            return;
+        };
+        let is_news = want.verdict.as_ref().is_none_or(|old| !old.says_the_same_as(&verdict));
+        let services = self.refs(&want);
+        if let (true, Verdict::Withheld(why)) = (is_news, &verdict) {
+            for service in services.clone() {
+                self.tell(NodeNotice::Withheld { ip, service, why: why.clone() });
+            }
+        }
+        if let Some(key) = wanted.map(|wanted| wanted.key()).filter(|_| is_present) {
+            self.appeared(ip, key, &verdict, services);
+        }
+        self.announce(ip, &want, &verdict, is_present);
+        want.verdict = Some(verdict);
+        self.wants.insert(ip, want);
+    }
+
+    /// A wanted address is there: told once, advertised if others may think it elsewhere.
+    fn appeared(
+        &mut self,
+        ip: IpAddr,
+        key: AddressKey,
+        verdict: &Verdict,
+        services: Vec<ServiceRef>,
+    ) {
+        if !self.hold.new.remove(&key) {
+            return;
+        }
+        self.hold.refused.remove(&ip);
+        let why = match verdict {
+            Verdict::Virtual { why, .. } => Some(*why),
+            Verdict::Local { .. } | Verdict::Withheld(_) => None,
+        };
+        if why.is_none()
+            && let Some(garp) = self.spec().map(|spec| spec.garp)
+            && !self.hold.adopted.contains(&key)
+        {
+            self.bursts.begin(key, &garp, self.now);
+        }
+        let interface = self.link_name(key.link);
+        for service in services {
+            let node = self.me.clone();
+            self.tell(NodeNotice::Announced {
+                ip,
+                service,
+                node,
+                interface: interface.clone(),
+                why,
+            });
+        }
+    }
+
+    pub(super) fn tell_foreign(&mut self, key: &AddressKey) {
+        let ip = key.net.addr();
+        let Some(want) = self.wants.get(&ip) else { return };
+        let interface = self.link_name(key.link);
+        for service in self.refs(want) {
+            self.tell(NodeNotice::Foreign { ip, service, interface: interface.clone() });
+        }
+    }
+}
+
+/// How an address is put on a link. On a local interface an IPv6 one is never a source address, so
+/// that the node's own traffic keeps the node's address.
+fn new_address(
+    link: LinkIndex,
+    net: IpNet,
+    config: &AddressConfig,
+    until: Tick,
+    is_local: bool,
+) -> NewAddress {
+    let lifetime = match config.valid {
+        ValidLifetime::Fenced if is_local => Lifetime::Until(until),
+        ValidLifetime::Fenced | ValidLifetime::Forever => Lifetime::Forever,
+        ValidLifetime::Seconds(seconds) => Lifetime::Seconds(seconds),
+    };
+    let is_v6 = Family::of(net.addr()) == Family::V6;
+    let deprecated =
+        lifetime != Lifetime::Forever && (config.preferred == Some(0) || (is_local && is_v6));
+    NewAddress { link, net, lifetime, deprecated, no_prefix_route: config.no_prefix_route }
+}
