@@ -261,7 +261,7 @@ fn route(body: &[u8]) -> Result<Option<(Destination, Entry)>, Malformed> {
             libc::RTA_GATEWAY => gateway = Some(ip(family, value)?),
             libc::RTA_VIA => gateway = via(value)?,
             libc::RTA_PRIORITY => metric = number(value)?,
-            libc::RTA_PREFSRC => source = Some(ip(family, value)?),
+            libc::RTA_PREFSRC if family == Family::V4 => source = Some(ip(family, value)?),
             libc::RTA_MULTIPATH => hops = multipath(family, value, &mut extras)?,
             libc::RTA_TABLE => table = number(value)?,
             RTA_NH_ID => nexthop_id = Some(number(value)?),

@@ -133,6 +133,13 @@ pub(crate) fn list_links() -> Request {
     Request { message: RouteNetlinkMessage::GetLink(LinkMessage::default()), flags: 0 }
 }
 
+/// Asks for one link.
+pub(crate) fn find_link(link: LinkIndex) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = link.0;
+    Request { message: RouteNetlinkMessage::GetLink(message), flags: 0 }
+}
+
 /// Asks for all addresses of both families.
 pub(crate) fn list_addresses() -> Request {
     Request { message: RouteNetlinkMessage::GetAddress(AddressMessage::default()), flags: 0 }

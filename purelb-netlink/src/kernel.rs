@@ -1,5 +1,6 @@
 //! The kernel as facts and actions: watch it, and change it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -53,10 +54,12 @@ struct Pending {
 enum Step {
     /// Put an address there, or extend its lifetime.
     Add(NewAddress),
-    /// Anything that no clock has a say in.
-    Plain(Request),
     /// Remove an address.
     Remove(AddressKey),
+    /// Change a link, and look at it again.
+    Set(LinkIndex, Request),
+    /// Set the lifetime of an address that was just added, since it came out too long.
+    Shorten(NewAddress),
     /// Remove an address whose deadline passed while it was added.
     Withdraw(AddressKey),
 }
@@ -79,7 +82,8 @@ impl Kernel {
         Ok(Self {
             watch: Watch::open()?,
             requests: RequestSocket::open()?,
-            packets: None,
+            // In this namespace, whatever thread sends by it later.
+            packets: PacketSocket::open().ok(),
             clock: Clock::start(origin),
         })
     }
@@ -136,10 +140,10 @@ impl Kernel {
                 KernelAction::AddAddress(new) => Step::Add(*new),
                 KernelAction::RemoveAddress(key) => Step::Remove(*key),
                 KernelAction::SetAlias { link, alias } => {
-                    Step::Plain(encode::set_alias(*link, alias))
+                    Step::Set(*link, encode::set_alias(*link, alias))
                 }
                 KernelAction::SetConf { link, settings } => {
-                    Step::Plain(encode::set_conf(*link, settings))
+                    Step::Set(*link, encode::set_conf(*link, settings))
                 }
                 KernelAction::CreateVirtual { name, alias } => {
                     self.flush(&mut pending, &mut outcomes);
@@ -185,59 +189,55 @@ impl Kernel {
         let now = self.clock.now();
         let (mut requests, mut sent) = (Vec::new(), Vec::new());
         for Pending { slot, step } in batch {
-            let (request, seconds) = match &step {
-                Step::Add(new) => match clock::left(new.lifetime, now) {
-                    Left::Nothing => {
-                        outcomes[slot] = Some(Err(KernelError::PastDeadline));
-                        continue;
-                    }
-                    Left::Forever => (encode::add_address(new, None), None),
-                    Left::Seconds(left) => (encode::add_address(new, Some(left)), Some(left)),
-                },
-                Step::Plain(request) => (request.clone(), None),
-                Step::Remove(key) | Step::Withdraw(key) => (encode::remove_address(key), None),
-            };
-            requests.push(request);
-            sent.push((slot, step, seconds));
+            match prepare(step, now) {
+                Some((request, step, seconds)) => {
+                    requests.push(request);
+                    sent.push((slot, step, seconds));
+                }
+                None => outcomes[slot] = Some(Err(KernelError::PastDeadline)),
+            }
         }
         let answers = self.requests.request(requests);
         let now = self.clock.now();
-        let mut again = Vec::new();
-        for ((slot, step, seconds), answer) in sent.into_iter().zip(answers) {
-            let result = match step {
-                Step::Add(new) => {
-                    // Without an answer the address may be there.
+        let (mut again, mut changed, mut removed) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        // From the last on, since what was removed later stays removed.
+        for ((slot, step, seconds), answer) in sent.into_iter().zip(answers).rev() {
+            outcomes[slot] = Some(match step {
+                Step::Add(new) | Step::Shorten(new) => {
+                    // Without an answer it may be there.
                     let may_be_there = !matches!(answer, Err(KernelError::Refused { .. }));
                     if may_be_there
+                        && !removed.contains(&new.key())
                         && let (Lifetime::Until(until), Some(seconds)) = (new.lifetime, seconds)
                         && clock::outlives(seconds, now, until)
                     {
-                        let step = match clock::left(new.lifetime, now) {
-                            Left::Nothing => Step::Withdraw(new.key()),
-                            Left::Forever | Left::Seconds(_) => Step::Add(new),
-                        };
-                        again.push(Pending { slot, step });
+                        again.push(Pending { slot, step: Step::Shorten(new) });
                     }
                     answer
                 }
-                Step::Plain(_) => answer,
-                Step::Remove(_) => match answer {
-                    Err(KernelError::Refused { errno, .. }) if is_absence(errno) => Ok(()),
-                    answer => answer,
-                },
+                Step::Remove(key) => {
+                    removed.insert(key);
+                    absent_is_removed(answer)
+                }
+                Step::Set(link, _) => {
+                    changed.insert(link);
+                    answer
+                }
                 Step::Withdraw(key) => {
-                    match answer {
-                        Err(KernelError::Refused { errno, .. }) if is_absence(errno) => {}
-                        Err(error) => {
-                            tracing::error!(address = %key, %error, "could not withdraw an address past its deadline");
-                        }
-                        Ok(()) => {}
+                    if let Err(error) = absent_is_removed(answer) {
+                        tracing::error!(address = %key, %error, "an address past its deadline stays");
                     }
                     Err(KernelError::PastDeadline)
                 }
-            };
-            outcomes[slot] = Some(result);
+            });
         }
+        for link in changed {
+            if let Err(error) = self.watch.look_again(link) {
+                // The next wait for a fact fails with it too.
+                tracing::warn!(%link, %error, "could not look at a link again");
+            }
+        }
+        again.reverse();
         again
     }
 
@@ -303,9 +303,33 @@ impl Kernel {
     }
 }
 
-/// What the kernel says if the address, or its link, is not there.
-fn is_absence(errno: i32) -> bool {
-    matches!(errno, libc::EADDRNOTAVAIL | libc::ENODEV)
+/// The request that carries out a step at `now`, and the seconds in it; `None` if it is too late.
+fn prepare(step: Step, now: Tick) -> Option<(Request, Step, Option<u32>)> {
+    let (new, left) = match step {
+        Step::Add(new) => (new, clock::left(new.lifetime, now)),
+        Step::Shorten(new) => match clock::left(new.lifetime, now) {
+            Left::Nothing => return prepare(Step::Withdraw(new.key()), now),
+            left => (new, left),
+        },
+        Step::Remove(key) | Step::Withdraw(key) => {
+            return Some((encode::remove_address(&key), step, None));
+        }
+        Step::Set(_, ref request) => return Some((request.clone(), step, None)),
+    };
+    let seconds = match left {
+        Left::Forever => None,
+        Left::Nothing => return None,
+        Left::Seconds(seconds) => Some(seconds),
+    };
+    Some((encode::add_address(&new, seconds), step, seconds))
+}
+
+/// That an address, or its link, is not there is as good as having removed it.
+fn absent_is_removed(answer: Result<(), KernelError>) -> Result<(), KernelError> {
+    match answer {
+        Err(KernelError::Refused { errno: libc::EADDRNOTAVAIL | libc::ENODEV, .. }) => Ok(()),
+        answer => answer,
+    }
 }
 
 fn refused(errno: i32) -> KernelError {

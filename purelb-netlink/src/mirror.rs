@@ -1,7 +1,6 @@
 //! What the kernel has, kept up to date from what it tells. Pure: messages in, changes out.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 use purelb_core::host::{Address, AddressKey, Family, Link, LinkIndex, Route};
@@ -97,7 +96,7 @@ impl Mirror {
         }
         let routes = listing.routes.into_iter();
         self.routes =
-            RouteTable::list(routes.map(|(to, entry)| (to, self.with_life(entry))).collect());
+            RouteTable::list(routes.map(|(to, entry)| (to, self.with_life(&to, entry))).collect());
         [
             HostChange::Links(Change::Listed(self.links().cloned().collect())),
             HostChange::Addresses(Change::Listed(self.addresses().cloned().collect())),
@@ -105,21 +104,18 @@ impl Mirror {
         ]
     }
 
-    /// Takes in one notification; adds what it changes to `changes`, its direct effect first.
+    /// Takes in one notification; returns what it changes, its direct effect first.
     ///
     /// # Errors
     ///
-    /// If all must be listed again to know what happened. Nothing has changed then.
-    pub fn apply(
-        &mut self,
-        message: Message,
-        changes: &mut Vec<HostChange>,
-    ) -> Result<(), ListAgain> {
+    /// If all must be listed again to know what happened.
+    pub fn apply(&mut self, message: Message) -> Result<Vec<HostChange>, ListAgain> {
+        let mut changes = Vec::new();
         let routes = match message {
-            Message::AddressGone(key, peer) => self.address_gone(key, &peer, changes),
-            Message::AddressIs(address, peer) => self.address_is(address, peer, changes),
-            Message::LinkGone(index) => self.link_gone(index, changes),
-            Message::LinkIs(link) => self.link_is(link, changes),
+            Message::AddressGone(key, peer) => self.address_gone(key, &peer, &mut changes)?,
+            Message::AddressIs(address, peer) => self.address_is(address, peer, &mut changes),
+            Message::LinkGone(index) => self.link_gone(index, &mut changes),
+            Message::LinkIs(link) => self.link_is(link, &mut changes),
             Message::NexthopChanged(number) if self.routes.uses_nexthop(number) => {
                 return Err(ListAgain);
             }
@@ -127,12 +123,12 @@ impl Mirror {
             Message::NexthopGone(number) => self.routes.nexthop_gone(number),
             Message::RouteGone(to, entry) => self.routes.remove(to, entry),
             Message::RouteIs(to, entry, how) => {
-                let entry = self.with_life(entry);
+                let entry = self.with_life(&to, entry);
                 self.routes.insert(to, entry, how)?
             }
         };
         changes.extend(routes.into_iter().map(HostChange::Routes));
-        Ok(())
+        Ok(changes)
     }
 
     fn link_is(&mut self, link: Link, changes: &mut Vec<HostChange>) -> Vec<Change<Route>> {
@@ -177,10 +173,9 @@ impl Mirror {
         {
             changes.push(HostChange::Addresses(Change::Updated(after.clone())));
         }
-        let enables = Family::of(key.net.addr()) == Family::V4;
-        match self.links.get(&link) {
-            Some(link) if enables && link.up => self.routes.v4_enabled(link.index),
-            _ => Vec::new(),
+        match Family::of(key.net.addr()) {
+            Family::V4 if self.is_up(link) => self.routes.v4_enabled(link),
+            Family::V4 | Family::V6 => Vec::new(),
         }
     }
 
@@ -189,7 +184,7 @@ impl Mirror {
         key: AddressKey,
         peer: &Peer,
         changes: &mut Vec<HostChange>,
-    ) -> Vec<Change<Route>> {
+    ) -> Result<Vec<Change<Route>>, ListAgain> {
         let before = self.shown(&key).cloned();
         if let Some(same) = self.addresses.get_mut(&key) {
             same.retain(|(other, _)| other != peer);
@@ -204,47 +199,51 @@ impl Mirror {
             }
             _ => {}
         }
-        let ip = key.net.addr();
-        let mut routes = match Family::of(ip) {
-            Family::V4 if self.routes.prefers(ip) && !self.is_local(ip) => {
-                self.routes.v4_source_gone(ip)
+        let family = Family::of(key.net.addr());
+        let is_last = !self.has(key.link, family);
+        match family {
+            Family::V4 => Ok(self.v4_gone(key, is_last)),
+            // IPv6 may have been disabled on the link, and `skip_notify_on_dev_down` be set.
+            Family::V6 if is_last && self.is_up(key.link) && self.routes.uses_v6(key.link) => {
+                Err(ListAgain)
             }
-            Family::V6 if self.routes.prefers(ip) => self.v6_source_gone(ip, key.link),
-            Family::V4 | Family::V6 => Vec::new(),
-        };
-        if Family::of(ip) == Family::V4 && !self.has_v4(key.link) {
+            Family::V6 => Ok(Vec::new()),
+        }
+    }
+
+    fn v4_gone(&mut self, key: AddressKey, is_last: bool) -> Vec<Change<Route>> {
+        let ip = key.net.addr();
+        let mut routes = Vec::new();
+        if self.routes.prefers(ip)
+            && !self.addresses().any(|one| one.ip() == ip && self.is_up(one.link))
+        {
+            routes.extend(self.routes.v4_source_gone(ip));
+        }
+        if is_last {
             routes.extend(self.routes.v4_disabled(key.link));
         }
         routes
     }
 
-    fn v6_source_gone(&mut self, ip: IpAddr, link: LinkIndex) -> Vec<Change<Route>> {
-        // A link-local address counts for its own link only (`ipv6_chk_addr`).
-        let scope = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()).then_some(link);
-        let concerns =
-            |address: &Address| address.ip() == ip && scope.is_none_or(|link| address.link == link);
-        let still_there = self.addresses().any(concerns);
-        if still_there { Vec::new() } else { self.routes.v6_source_gone(ip, scope) }
-    }
-
-    /// Whether a link that is up has this address.
-    fn is_local(&self, ip: IpAddr) -> bool {
-        let up = |link| self.links.get(&link).is_some_and(|link: &Link| link.up);
-        self.addresses().any(|address| address.ip() == ip && up(address.link))
-    }
-
-    fn has_v4(&self, link: LinkIndex) -> bool {
-        self.addresses_of(link).any(|address| Family::of(address.ip()) == Family::V4)
+    fn is_up(&self, link: LinkIndex) -> bool {
+        self.links.get(&link).is_some_and(|link| link.up)
     }
 
     /// With `ignore_routes_with_linkdown` the kernel shows a next hop as dead also while its link
-    /// is without carrier, and says nothing when that changes. That is the link's to tell.
-    fn with_life(&self, mut entry: Entry) -> Entry {
-        for hop in &mut entry.hops {
+    /// is without carrier, and says nothing when that changes. That is the link's to tell. What
+    /// makes it dead in earnest is that the link is down, or has no address of its family left.
+    fn with_life(&self, to: &Destination, mut entry: Entry) -> Entry {
+        let family = Family::of(to.net.addr());
+        for hop in entry.hops.iter_mut().filter(|hop| hop.dead) {
             let link = self.links.get(&hop.link);
-            hop.dead &= !link.is_some_and(|link| link.up && !link.carrier);
+            let is_carrier = link.is_some_and(|link| link.up && !link.carrier);
+            hop.dead = !(is_carrier && self.has(hop.link, family));
         }
         entry
+    }
+
+    fn has(&self, link: LinkIndex, family: Family) -> bool {
+        self.addresses_of(link).any(|address| Family::of(address.ip()) == family)
     }
 
     fn shown(&self, key: &AddressKey) -> Option<&Address> {

@@ -12,7 +12,8 @@
 //!   destination, tos and metric (`fib_table_insert`); in IPv6 the first of the same sort, with or
 //!   without a gateway, and all siblings of it (`fib6_add_rt2node`).
 //! * The next hops of an IPv6 route are routes of their own that go one by one; a message about one
-//!   names all. A preferred source that goes is struck out (`fib6_remove_prefsrc`).
+//!   names all. A preferred source that is deleted is struck out (`fib6_remove_prefsrc`), one that
+//!   goes with its link is not, and nothing tells which it was: no IPv6 route is told with one.
 //! * A nexthop object that goes takes its routes, and its place in groups, along
 //!   (`remove_nexthop`).
 //!
@@ -56,7 +57,7 @@ pub struct Entry {
     pub protocol: u8,
     /// `RT_SCOPE_*`
     pub scope: u8,
-    /// The preferred source.
+    /// The preferred source; none in IPv6.
     pub source: Option<IpAddr>,
     /// The number of the nexthop object that it uses, if it does.
     pub nexthop_id: Option<u32>,
@@ -200,9 +201,15 @@ impl RouteTable {
         self.groups.iter().flat_map(|(to, group)| shown(to, group)).collect()
     }
 
-    /// Whether some route of the family of `source` prefers it.
+    /// Whether some route prefers this source.
     pub(crate) fn prefers(&self, source: IpAddr) -> bool {
         self.groups.values().flatten().any(|entry| entry.source == Some(source))
+    }
+
+    /// Whether some IPv6 route leaves by this link.
+    pub(crate) fn uses_v6(&self, link: LinkIndex) -> bool {
+        let v6 = self.groups.iter().filter(|(to, _)| to.family() == Family::V6);
+        v6.flat_map(|(_, group)| group).any(|entry| entry.uses(link))
     }
 
     /// Whether some route uses the nexthop object `number`.
@@ -322,25 +329,6 @@ impl RouteTable {
         )
     }
 
-    /// No link (if it is a link-local address: not the one of `on`) has the IPv6 address `source`
-    /// any longer.
-    pub(crate) fn v6_source_gone(
-        &mut self,
-        source: IpAddr,
-        on: Option<LinkIndex>,
-    ) -> Vec<Change<Route>> {
-        let concerns =
-            |entry: &Entry| entry.source == Some(source) && on.is_none_or(|link| entry.uses(link));
-        self.change_where(
-            |_, entry| concerns(entry),
-            |_, group| {
-                for entry in group.iter_mut().filter(|entry| concerns(entry)) {
-                    entry.source = None;
-                }
-            },
-        )
-    }
-
     /// A nexthop object went.
     pub(crate) fn nexthop_gone(&mut self, number: u32) -> Vec<Change<Route>> {
         self.change_where(
@@ -405,7 +393,6 @@ fn insert_v6(group: &mut Group, new: Vec<Entry>, how: Insertion) {
                 // A message about several next hops gives the first one's origin for all.
                 Some(at) if several => {
                     entry.protocol = group[at].protocol;
-                    entry.source = group[at].source;
                     group[at] = entry;
                 }
                 Some(at) => group[at] = entry,

@@ -11,6 +11,7 @@ use netlink_sys::{Socket, SocketAddr};
 use purelb_core::host::LinkIndex;
 use purelb_core::kernel::KernelError;
 
+use crate::decode::Message;
 use crate::encode;
 use crate::frame::Mac;
 use crate::wire::{self, Malformed, RawMessage};
@@ -218,28 +219,47 @@ impl RequestSocket {
         }
     }
 
+    /// What the kernel tells of one link now, if it is there.
+    pub(crate) fn link(&mut self, link: LinkIndex) -> Option<Message> {
+        self.find(encode::find_link(link), |answer| Message::decode(answer).ok())
+    }
+
     /// The Ethernet address of a neighbour, if the kernel knows it.
     pub(crate) fn neighbour(&mut self, link: LinkIndex, ip: IpAddr) -> Option<Mac> {
+        /// `struct ndmsg`
         const HEADER: usize = 12;
         const NDA_LLADDR: u16 = 2;
+        self.find(encode::find_neighbour(link, ip), |answer| {
+            let mut mac = None;
+            wire::for_each_attribute(answer.body.get(HEADER..)?, |kind, value| {
+                if kind == NDA_LLADDR {
+                    mac = value.try_into().ok();
+                }
+                Ok(())
+            })
+            .ok()?;
+            mac
+        })
+    }
+
+    /// Asks for one object; `None` if there is none, or it cannot be had.
+    fn find<T>(
+        &mut self,
+        request: Request,
+        read: impl Fn(&RawMessage<'_>) -> Option<T>,
+    ) -> Option<T> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
-        encode::find_neighbour(link, ip).write(0, self.sequence, &mut bytes);
+        request.write(0, self.sequence, &mut bytes);
         self.socket.send(&bytes, 0).ok()?;
         while let Some(length) = self.receive().ok()? {
-            let answers = wire::messages(&self.buffer[..length]).flatten();
-            for answer in answers.filter(|answer| answer.sequence == self.sequence) {
-                let mut mac = None;
-                if answer.kind == libc::RTM_NEWNEIGH {
-                    wire::for_each_attribute(answer.body.get(HEADER..)?, |kind, value| {
-                        if kind == NDA_LLADDR {
-                            mac = value.try_into().ok();
-                        }
-                        Ok(())
-                    })
-                    .ok()?;
+            for answer in wire::messages(&self.buffer[..length]).flatten() {
+                if answer.sequence == self.sequence {
+                    return match i32::from(answer.kind) {
+                        libc::NLMSG_ERROR => None,
+                        _ => read(&answer),
+                    };
                 }
-                return mac;
             }
         }
         None

@@ -5,7 +5,7 @@ use std::io;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
-use purelb_core::host::Family;
+use purelb_core::host::{Family, LinkIndex};
 use tokio::io::unix::AsyncFd;
 
 use crate::decode::Message;
@@ -28,8 +28,8 @@ const GROUPS: [u32; 6] = [
 /// four notifications of 1 KiB each as the kernel counts, so ten thousand at once fit.
 const RECEIVE_BUFFER: usize = 24 << 20;
 
-/// How often all is listed again because routes changed meanwhile, before what is there is taken.
-const QUIET_ATTEMPTS: usize = 4;
+/// How often everything is listed because it changed meanwhile.
+const LIST_ATTEMPTS: usize = 8;
 
 /// Why the kernel can be watched no longer.
 #[derive(Debug, thiserror::Error)]
@@ -116,18 +116,14 @@ impl Watch {
                 return Ok(change);
             }
             let mut readiness = self.socket.readable().await?;
-            match socket::receive(self.socket.get_ref(), &mut self.buffer) {
-                Ok(Some(length)) => {
-                    if self.take(length).is_err() {
+            match queued(self.socket.get_ref(), &mut self.buffer)? {
+                Queued::Datagram(datagram) => {
+                    if apply(&mut self.mirror, datagram, &mut self.ready).is_err() {
                         self.list()?;
                     }
                 }
-                Ok(None) => readiness.clear_ready(),
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    tracing::debug!("notifications of the kernel were lost");
-                    self.list()?;
-                }
-                Err(error) => return Err(error.into()),
+                Queued::Lost => self.list()?,
+                Queued::Nothing => readiness.clear_ready(),
             }
         }
     }
@@ -147,27 +143,47 @@ impl Watch {
         self.requests.dumps()
     }
 
-    /// Takes in the notifications in the buffer.
-    fn take(&mut self, length: usize) -> Result<(), ListAgain> {
-        let mut changes = Vec::new();
-        let result = apply(&mut self.mirror, &self.buffer[..length], &mut changes);
-        for change in &changes {
-            tracing::debug!(?change, "the kernel told");
+    /// Looks at one link again: the kernel does not tell of a new alias or sysctl of a link that is
+    /// down (`netdev_state_change`).
+    ///
+    /// # Errors
+    ///
+    /// If facts can no longer be had.
+    pub(crate) fn look_again(&mut self, link: LinkIndex) -> Result<(), WatchError> {
+        // What is queued is older, so it comes first.
+        loop {
+            let applied = match queued(self.socket.get_ref(), &mut self.buffer)? {
+                Queued::Datagram(datagram) => apply(&mut self.mirror, datagram, &mut self.ready),
+                Queued::Lost => Err(ListAgain),
+                Queued::Nothing => break,
+            };
+            applied.or_else(|ListAgain| self.list())?;
         }
-        self.ready.extend(changes);
-        result
+        if let Some(message) = self.requests.link(link) {
+            apply_one(&mut self.mirror, message, &mut self.ready)
+                .or_else(|ListAgain| self.list())?;
+        }
+        Ok(())
     }
 
+    /// Lists everything and takes in what was told meanwhile.
     fn list(&mut self) -> Result<(), ListError> {
-        let (listing, meanwhile) = self.listing()?;
-        self.listings += 1;
-        self.ready.extend(self.mirror.list(listing));
-        let mut changes = Vec::new();
-        for datagram in &meanwhile {
-            // It cannot be told what happened, but it happened before the listing or shows in it.
-            let _ = apply(&mut self.mirror, datagram, &mut changes);
+        for attempt in 1.. {
+            let last = attempt == LIST_ATTEMPTS;
+            let listing = self.listing()?;
+            let mut facts = VecDeque::from(self.mirror.list(listing));
+            match self.catch_up(&mut facts)? {
+                // Links and addresses can be taken in twice without harm. The order of routes cannot,
+                // so it is tried to hear of none while they are listed.
+                Meanwhile::Quiet => {}
+                Meanwhile::Routes | Meanwhile::Unknown if !last => continue,
+                Meanwhile::Routes => {}
+                Meanwhile::Unknown => return Err(ListError::Interrupted { what: "everything" }),
+            }
+            self.ready.extend(facts);
+            break;
         }
-        self.ready.extend(changes);
+        self.listings += 1;
         tracing::debug!(
             listings = self.listings,
             dumps = self.dumps(),
@@ -176,46 +192,64 @@ impl Watch {
         Ok(())
     }
 
-    /// Lists everything; returns that and the notifications that came meanwhile. Those about links and
-    /// addresses can be applied once more without harm; the order of routes could suffer, so it is
-    /// tried to have none of them.
-    fn listing(&mut self) -> Result<(Listing, Vec<Vec<u8>>), ListError> {
-        let mut attempt = 1;
-        loop {
-            // A change that was told of, and is among what is thrown away here, may not be complete.
-            let _ = self.requests.request(vec![encode::barrier()]);
-            // After an overrun the kernel sends nothing before the queue has been emptied.
-            while self.queued()?.is_some() {}
-            let listing = list(&mut self.requests)?;
-            let (mut meanwhile, mut overrun) = (Vec::new(), false);
-            loop {
-                match self.queued()? {
-                    Some(Ok(datagram)) => meanwhile.push(datagram),
-                    Some(Err(Lost)) => overrun = true,
-                    None => break,
-                }
-            }
-            let unquiet = meanwhile.iter().any(|datagram| tells_of_routes(datagram));
-            if overrun || unquiet && attempt < QUIET_ATTEMPTS {
-                attempt += 1;
-                continue;
-            }
-            return Ok((listing, meanwhile));
-        }
+    fn listing(&mut self) -> Result<Listing, ListError> {
+        // A change that was told of, and is among what is thrown away below, may not be complete.
+        let _ = self.requests.request(vec![encode::barrier()]);
+        // After an overrun the kernel sends nothing before the queue has been emptied.
+        while !matches!(queued(self.socket.get_ref(), &mut self.buffer)?, Queued::Nothing) {}
+        list(&mut self.requests)
     }
 
-    /// One datagram that waits to be received.
-    fn queued(&mut self) -> Result<Option<Result<Vec<u8>, Lost>>, ListError> {
-        match socket::receive(self.socket.get_ref(), &mut self.buffer) {
-            Ok(length) => Ok(length.map(|length| Ok(self.buffer[..length].to_vec()))),
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(Some(Err(Lost))),
-            Err(source) => Err(ListError::Io { what: "notifications", source }),
+    /// Takes in what is queued.
+    fn catch_up(&mut self, facts: &mut VecDeque<HostChange>) -> Result<Meanwhile, ListError> {
+        let mut meanwhile = Meanwhile::Quiet;
+        loop {
+            match queued(self.socket.get_ref(), &mut self.buffer)? {
+                Queued::Datagram(datagram) => {
+                    if meanwhile == Meanwhile::Quiet && tells_of_routes(datagram) {
+                        meanwhile = Meanwhile::Routes;
+                    }
+                    if apply(&mut self.mirror, datagram, facts).is_err() {
+                        meanwhile = Meanwhile::Unknown;
+                    }
+                }
+                Queued::Lost => meanwhile = Meanwhile::Unknown,
+                Queued::Nothing => return Ok(meanwhile),
+            }
         }
     }
 }
 
-/// Some notifications did not fit into the queue.
-struct Lost;
+/// What happened while everything was listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meanwhile {
+    /// Nothing that needs care.
+    Quiet,
+    /// Routes changed.
+    Routes,
+    /// Notifications were lost, or do not tell.
+    Unknown,
+}
+
+/// What waits to be received.
+enum Queued<'a> {
+    Datagram(&'a [u8]),
+    /// Some notifications did not fit into the queue.
+    Lost,
+    Nothing,
+}
+
+fn queued<'a>(socket: &Socket, buffer: &'a mut [u8]) -> Result<Queued<'a>, ListError> {
+    match socket::receive(socket, buffer) {
+        Ok(Some(length)) => Ok(Queued::Datagram(&buffer[..length])),
+        Ok(None) => Ok(Queued::Nothing),
+        Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+            tracing::debug!("notifications of the kernel were lost");
+            Ok(Queued::Lost)
+        }
+        Err(source) => Err(ListError::Io { what: "notifications", source }),
+    }
+}
 
 /// All links, addresses and routes of the calling thread's network namespace, once.
 ///
@@ -246,15 +280,28 @@ fn list(requests: &mut RequestSocket) -> Result<Listing, ListError> {
 fn apply(
     mirror: &mut Mirror,
     datagram: &[u8],
-    changes: &mut Vec<HostChange>,
+    facts: &mut VecDeque<HostChange>,
 ) -> Result<(), ListAgain> {
     for raw in wire::messages(datagram) {
         let message = raw.and_then(|raw| Message::decode(&raw)).map_err(|error| {
             tracing::warn!(%error, "a notification of the kernel is not understood");
             ListAgain
         })?;
-        mirror.apply(message, changes)?;
+        apply_one(mirror, message, facts)?;
     }
+    Ok(())
+}
+
+fn apply_one(
+    mirror: &mut Mirror,
+    message: Message,
+    facts: &mut VecDeque<HostChange>,
+) -> Result<(), ListAgain> {
+    let changes = mirror.apply(message)?;
+    for change in &changes {
+        tracing::debug!(?change, "the kernel told");
+    }
+    facts.extend(changes);
     Ok(())
 }
 
