@@ -174,7 +174,9 @@ impl Host for World {
                 }
             }
             // Only what was heard of Leases, or their running out, comes to here.
-            self.facts.extend(self.changed_subnets());
+            if let Some(fact) = self.changed_subnets() {
+                return Ok(fact);
+            }
         }
     }
 
