@@ -433,7 +433,7 @@ mod sidecars {
     }
 
     fn far(world: &mut World) -> &mut Sidecar {
-        world.sidecars.get_mut("/run/far").unwrap()
+        world.sidecars.get_mut("/run/far").expect("it was put there")
     }
 
     #[test]

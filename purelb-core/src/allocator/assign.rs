@@ -68,8 +68,9 @@ pub struct Facts<'a> {
 /// The result is what [`Ledger::settle`] takes.
 pub fn assign(service: &Service, facts: Facts<'_>) -> Assignment {
     let held = facts.ledger.owner(&service.uid).map_or(&[][..], |owner| owner.held());
+    let of_today = |held: &Held| Held { ip: held.ip, group: group_of(held, facts.catalog) };
     let mut assignment = Assignment {
-        held: held.to_vec(),
+        held: held.iter().map(of_today).collect(),
         how: How::InOrder,
         dropped: Vec::new(),
         refusal: None,

@@ -26,6 +26,7 @@ pub use self::sidecar::Sidecar;
 
 /// The cluster as an allocator sees it: objects with versions, a watch that delivers in order, and
 /// writes that can be made to fail.
+#[derive(Clone)]
 pub struct World {
     pub allocator: Allocator,
     pub services: BTreeMap<ServiceKey, Service>,
