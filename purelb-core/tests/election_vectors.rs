@@ -1,5 +1,7 @@
 //! Node election against winners that were computed independently of this code.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 use std::net::IpAddr;
 
 use purelb_core::election::{digest, winner, winner_of_key};

@@ -1,5 +1,7 @@
 //! Interface election over arbitrary link and route tables.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;

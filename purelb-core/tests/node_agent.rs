@@ -1,5 +1,7 @@
 //! The node agent against a kernel, a Kubernetes API and peers that are plain data.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 mod world;
 
 use std::time::Duration;

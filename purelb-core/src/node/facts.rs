@@ -15,7 +15,7 @@ use crate::store::{Change, Object, Store};
 use super::local::HostView;
 use super::notice::{AgentRef, NodeNotice};
 use super::verdict::{Exclusion, NotConfigured};
-use super::{Config, Event, NodeAgent, Want};
+use super::{Config, Event, NodeAgent};
 
 /// The addresses of this host, findable by address alone.
 #[derive(Clone, Debug, Default)]
@@ -175,7 +175,7 @@ impl NodeAgent {
         };
         let ips: Vec<IpAddr> = service.ingress.iter().map(IpAddr::to_canonical).collect();
         for ip in &ips {
-            self.wants.entry(*ip).or_insert_with(Want::default).services.insert(key.clone());
+            self.wants.entry(*ip).or_default().services.insert(key.clone());
             self.dirty.ips.insert(*ip);
         }
         self.ingress.insert(key.clone(), ips);

@@ -207,7 +207,7 @@ mod tests {
                 return told;
             }
             for action in actions {
-                match action {
+                match action.clone() {
                     KernelAction::SetAlias { link, alias } => {
                         told.push(format!("alias {alias}"));
                         links.iter_mut().find(|l| l.index == link).unwrap().alias = alias;
@@ -225,7 +225,10 @@ mod tests {
                             }
                         }
                     }
-                    other => panic!("{other:?}"),
+                    KernelAction::AddAddress(_)
+                    | KernelAction::Advertise { .. }
+                    | KernelAction::CreateVirtual { .. }
+                    | KernelAction::RemoveAddress(_) => panic!("{action:?}"),
                 }
             }
         }

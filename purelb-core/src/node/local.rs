@@ -138,11 +138,11 @@ mod tests {
     fn a_second_default_route_must_stand_for_a_second() {
         let mut election = LocalElection::default();
         let (one, two) = (default_route(1, 0), default_route(2, 100));
-        assert!(judge(&mut election, &[one.clone()], 0));
+        assert!(judge(&mut election, std::slice::from_ref(&one), 0));
         assert!(!judge(&mut election, &[one.clone(), two.clone()], 100));
         assert_eq!(election.deadline(), Some(Tick::from_nanos(1_100_000_000)));
         assert!(!judge(&mut election, &[one.clone(), two.clone()], 1099));
-        assert!(judge(&mut election, &[one.clone(), two.clone()], 1100));
+        assert!(judge(&mut election, &[one.clone(), two], 1100));
         assert!(election.net().unidentified.is_some() && election.deadline().is_none());
         assert!(judge(&mut election, &[one], 1200), "its going away counts at once");
         assert!(election.net().unidentified.is_none());
@@ -152,7 +152,7 @@ mod tests {
     fn a_route_that_replaces_another_moves_nothing() {
         let mut election = LocalElection::default();
         let (old, new) = (default_route(1, 0), default_route(1, 100));
-        judge(&mut election, &[old.clone()], 0);
+        judge(&mut election, std::slice::from_ref(&old), 0);
         assert!(!judge(&mut election, &[old, new.clone()], 100));
         assert!(!judge(&mut election, &[new], 200));
         assert_eq!(election.deadline(), None);
