@@ -236,7 +236,7 @@ impl MemoryApi {
     ///
     /// What a client would be answered.
     pub fn apply(&self, manager: &str, configuration: Value) -> Result<Value, Box<Status>> {
-        self.apply_to(target_of(&configuration)?, manager, configuration)
+        self.apply_to(&target_of(&configuration)?, manager, configuration)
     }
 
     /// The same to `/status`, for an object that exists.
@@ -246,17 +246,17 @@ impl MemoryApi {
     /// What a client would be answered.
     pub fn apply_status(&self, manager: &str, configuration: Value) -> Result<Value, Box<Status>> {
         let target = Target { status: true, ..target_of(&configuration)? };
-        self.apply_to(target, manager, configuration)
+        self.apply_to(&target, manager, configuration)
     }
 
     fn apply_to(
         &self,
-        target: Target,
+        target: &Target,
         manager: &str,
         configuration: Value,
     ) -> Result<Value, Box<Status>> {
         let edit = Edit::Patch(Patch::Apply(configuration));
-        let written = write::edit(&mut self.store(), &target, &edit, &terms(manager))?;
+        let written = write::edit(&mut self.store(), target, &edit, &terms(manager))?;
         Ok(written.object.shown(target.kind))
     }
 

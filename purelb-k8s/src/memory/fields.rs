@@ -12,7 +12,7 @@ use super::shape::{Place, Shape, members};
 pub(super) struct FieldSet {
     /// The place itself is in the set, not only what is below it.
     own: bool,
-    below: BTreeMap<String, FieldSet>,
+    below: BTreeMap<String, Self>,
 }
 
 /// What differs between two versions of an object.

@@ -186,7 +186,7 @@ impl Work {
             timeout: timeout.map(Duration::from_secs),
             call: self.call,
         };
-        let watching = Watching::start(self.api, request);
+        let watching = Watching::start(&self.api, request);
         let lines = stream::unfold(watching, |mut watching| async {
             let lines = watching.next().await?;
             Some((Ok::<_, Infallible>(Frame::data(lines)), watching))

@@ -172,9 +172,9 @@ pub(super) fn keep(live: &Value, object: &mut Value) {
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
     ] {
-        match &live["metadata"][field] {
-            Value::Null => metadata.remove(field),
-            value => metadata.insert(field.to_owned(), value.clone()),
+        match live["metadata"].get(field) {
+            Some(value) => metadata.insert(field.to_owned(), value.clone()),
+            None => metadata.remove(field),
         };
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Kind {
     /// Set on a kind whose objects are kept in another form.
     pub(super) view: Option<View>,
     /// Brings an object into its stored form: unknown fields go, wrong types are errors.
-    pub(super) decode: fn(&Kind, Value) -> Result<Value, String>,
+    pub(super) decode: fn(&Self, Value) -> Result<Value, String>,
 }
 
 /// What a kind's `/status` takes.

@@ -60,8 +60,8 @@ impl Complaint {
     }
 }
 
-fn failure(code: u16, reason: &str, message: String) -> Refusal {
-    Box::new(Status::failure(&message, reason).with_code(code))
+fn failure(code: u16, reason: &str, message: &str) -> Refusal {
+    Box::new(Status::failure(message, reason).with_code(code))
 }
 
 fn about(kind: &Kind, kind_field: &str, name: &str, causes: Vec<StatusCause>) -> StatusDetails {
@@ -75,7 +75,7 @@ fn about(kind: &Kind, kind_field: &str, name: &str, causes: Vec<StatusCause>) ->
     }
 }
 
-fn failure_about(code: u16, reason: &str, kind: &Kind, name: &str, message: String) -> Refusal {
+fn failure_about(code: u16, reason: &str, kind: &Kind, name: &str, message: &str) -> Refusal {
     let mut refusal = failure(code, reason, message);
     refusal.details = Some(about(kind, kind.plural, name, Vec::new()));
     refusal
@@ -83,17 +83,17 @@ fn failure_about(code: u16, reason: &str, kind: &Kind, name: &str, message: Stri
 
 pub(super) fn not_found(kind: &Kind, name: &str) -> Refusal {
     let message = format!("{} {name:?} not found", kind.resource());
-    failure_about(404, "NotFound", kind, name, message)
+    failure_about(404, "NotFound", kind, name, &message)
 }
 
 /// No such path, rather than no such object.
 pub(super) fn no_such_path() -> Refusal {
-    failure(404, "NotFound", "the server could not find the requested resource".to_owned())
+    failure(404, "NotFound", "the server could not find the requested resource")
 }
 
 pub(super) fn already_exists(kind: &Kind, name: &str) -> Refusal {
     let message = format!("{} {name:?} already exists", kind.resource());
-    failure_about(409, "AlreadyExists", kind, name, message)
+    failure_about(409, "AlreadyExists", kind, name, &message)
 }
 
 /// The object has another version than the request is for.
@@ -106,7 +106,7 @@ pub(super) fn outdated(kind: &Kind, name: &str) -> Refusal {
 pub(super) fn conflict(kind: &Kind, name: &str, why: &str) -> Refusal {
     let resource = kind.resource();
     let message = format!("Operation cannot be fulfilled on {resource} {name:?}: {why}");
-    failure_about(409, "Conflict", kind, name, message)
+    failure_about(409, "Conflict", kind, name, &message)
 }
 
 /// Server-side apply met fields of other managers: pairs of the owner's description and a path.
@@ -124,7 +124,7 @@ pub(super) fn owned_by_others(conflicts: &[(String, String)]) -> Refusal {
         message: format!("conflict with {owner}"),
         field: path.clone(),
     });
-    let mut refusal = failure(409, "Conflict", message);
+    let mut refusal = failure(409, "Conflict", &message);
     refusal.details = Some(StatusDetails {
         name: String::new(),
         group: String::new(),
@@ -147,7 +147,7 @@ pub(super) fn invalid(kind: &Kind, name: &str, complaints: &[Complaint]) -> Refu
         "" => kind.name.to_owned(),
         group => format!("{}.{group}", kind.name),
     };
-    let mut refusal = failure(422, "Invalid", format!("{qualified} {name:?} is invalid: {list}"));
+    let mut refusal = failure(422, "Invalid", &format!("{qualified} {name:?} is invalid: {list}"));
     let causes = complaints.iter().map(|c| StatusCause {
         reason: c.reason.to_owned(),
         message: c.message.clone(),
@@ -157,18 +157,18 @@ pub(super) fn invalid(kind: &Kind, name: &str, complaints: &[Complaint]) -> Refu
     refusal
 }
 
-pub(super) fn bad_request(message: impl Into<String>) -> Refusal {
-    failure(400, "BadRequest", message.into())
+pub(super) fn bad_request(message: impl AsRef<str>) -> Refusal {
+    failure(400, "BadRequest", message.as_ref())
 }
 
 pub(super) fn method_not_allowed() -> Refusal {
     let message = "the server does not allow this method on the requested resource";
-    failure(405, "MethodNotAllowed", message.to_owned())
+    failure(405, "MethodNotAllowed", message)
 }
 
 pub(super) fn not_acceptable() -> Refusal {
     let message = "only the following media types are accepted: application/json";
-    failure(406, "NotAcceptable", message.to_owned())
+    failure(406, "NotAcceptable", message)
 }
 
 pub(super) fn unsupported_media_type(understood: &str) -> Refusal {
@@ -176,22 +176,22 @@ pub(super) fn unsupported_media_type(understood: &str) -> Refusal {
         "the body of the request was in an unknown format - accepted media types include: \
          {understood}"
     );
-    failure(415, "UnsupportedMediaType", message)
+    failure(415, "UnsupportedMediaType", &message)
 }
 
 pub(super) fn too_large() -> Refusal {
-    failure(413, "RequestEntityTooLarge", "the request is too large".to_owned())
+    failure(413, "RequestEntityTooLarge", "the request is too large")
 }
 
 /// The history that a watch or an exact list asks for is no longer kept.
 pub(super) fn expired(asked: u64, oldest: u64) -> Refusal {
-    failure(410, "Expired", format!("too old resource version: {asked} ({oldest})"))
+    failure(410, "Expired", &format!("too old resource version: {asked} ({oldest})"))
 }
 
 /// The asked version has not happened: the client knows another history of this API.
 pub(super) fn from_the_future(asked: u64, current: u64) -> Refusal {
     let message = format!("Too large resource version: {asked}, current: {current}");
-    let mut refusal = failure(504, "Timeout", message);
+    let mut refusal = failure(504, "Timeout", &message);
     refusal.details = Some(StatusDetails {
         name: String::new(),
         group: String::new(),
@@ -207,11 +207,6 @@ pub(super) fn from_the_future(asked: u64, current: u64) -> Refusal {
     refusal
 }
 
-/// Something ran out or broke inside.
-pub(super) fn internal(message: impl Into<String>) -> Refusal {
-    failure(500, "InternalError", message.into())
-}
-
 /// An answer that a [fault](super::Fault) asked for.
 pub(super) fn injected(code: u16) -> Refusal {
     let reason = match code {
@@ -224,7 +219,7 @@ pub(super) fn injected(code: u16) -> Refusal {
         504 => "Timeout",
         _ => "",
     };
-    failure(code, reason, "a fault was injected".to_owned())
+    failure(code, reason, "a fault was injected")
 }
 
 /// The refusal as an API object.

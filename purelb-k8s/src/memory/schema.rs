@@ -106,8 +106,10 @@ pub(super) fn check(
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
     // As in a real API server, rules see only what the rest of the schema lets pass.
-    let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
-    for entry in rules.filter(|_| complaints.len() == before).cloned().collect::<Vec<_>>() {
+    if complaints.len() > before {
+        return;
+    }
+    for entry in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
         let text = entry["rule"].as_str().unwrap_or_default();
         if !rule(text, value) {
             let why = entry["message"].as_str().unwrap_or(text);
@@ -236,7 +238,7 @@ mod tests {
 
     #[test]
     fn every_keyword_of_our_definitions_is_known() {
-        for definition in custom::definitions() {
+        for definition in custom::DEFINITIONS.iter() {
             look_for_others(&definition.schema);
         }
     }

@@ -59,10 +59,6 @@ impl Object {
         self.version
     }
 
-    pub(super) fn name(&self) -> &str {
-        self.value["metadata"]["name"].as_str().unwrap_or_default()
-    }
-
     pub(super) fn uid(&self) -> &str {
         self.value["metadata"]["uid"].as_str().unwrap_or_default()
     }

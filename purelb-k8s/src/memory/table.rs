@@ -180,7 +180,10 @@ fn cells(kind: &Kind, object: &Value, now: Timestamp) -> Vec<Value> {
             )),
             age,
         ],
-        "Event" => event_cells(object, now),
+        "Event" => match kind.view {
+            Some(view) => event_cells(&(view.keep)(object.clone()), now),
+            None => event_cells(object, now),
+        },
         _ => {
             let defined = custom_definitions(kind).map(|c| custom_cell(c, object, now));
             let mut cells = vec![name.clone()];
@@ -277,38 +280,30 @@ fn pod_cells(pod: &Value, age: Value) -> Vec<Value> {
     ]
 }
 
+/// Of an event in the form that it is kept in.
 fn event_cells(event: &Value, now: Timestamp) -> Vec<Value> {
-    // Both forms of an event, see `event.rs`.
-    let either = |kept: &str, shown: &str| match &event[kept] {
-        Value::Null => event[shown].clone(),
-        value => value.clone(),
-    };
-    let (about, source) =
-        (either("involvedObject", "regarding"), either("source", "deprecatedSource"));
-    let first = match either("firstTimestamp", "deprecatedFirstTimestamp") {
-        Value::Null => event["eventTime"].clone(),
-        time => time,
-    };
-    let last = match (&event["series"], either("lastTimestamp", "deprecatedLastTimestamp")) {
-        (Value::Object(series), _) => series.get("lastObservedTime").cloned().unwrap_or_default(),
-        (_, Value::Null) => first.clone(),
-        (_, time) => time,
-    };
-    let count = match event["series"]["count"].as_i64() {
-        Some(count) => count,
-        None => either("count", "deprecatedCount").as_i64().filter(|c| *c > 0).unwrap_or(1),
-    };
-    let kind = about["kind"].as_str().unwrap_or_default().to_lowercase();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let present = |values: [&Value; 3]| values.into_iter().find(|v| !v.is_null()).cloned();
+    let nothing = Value::Null;
+    let (about, source, series) = (&event["involvedObject"], &event["source"], &event["series"]);
+    let first = present([&event["firstTimestamp"], &event["eventTime"], &nothing]);
+    let last = present([&series["lastObservedTime"], &event["lastTimestamp"], &nothing]);
+    let first = first.unwrap_or_default();
+    let last = last.unwrap_or_else(|| first.clone());
+    let counts = [&series["count"], &event["count"]];
+    let count = counts.into_iter().find_map(|c| c.as_i64().filter(|c| *c > 0)).unwrap_or(1);
+    let kind = text(&about["kind"]).to_lowercase();
     let target = match about["name"].as_str() {
         Some(name) if !name.is_empty() => format!("{kind}/{name}"),
-        _ => kind,
+        Some(_) | None => kind,
     };
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let non_empty = |a: String, b: String| if a.is_empty() { b } else { a };
-    let reporter = text(&either("reportingComponent", "reportingController"));
-    let component = non_empty(text(&source["component"]), reporter);
-    let instance = non_empty(text(&source["host"]), text(&event["reportingInstance"]));
-    let source = if instance.is_empty() { component } else { format!("{component}, {instance}") };
+    let either =
+        |a: &Value, b: &Value| Some(text(a)).filter(|a| !a.is_empty()).unwrap_or_else(|| text(b));
+    let component = either(&source["component"], &event["reportingComponent"]);
+    let source = match either(&source["host"], &event["reportingInstance"]).as_str() {
+        "" => component,
+        instance => format!("{component}, {instance}"),
+    };
     vec![
         json!(age::since(&last, now)),
         event["type"].clone(),
@@ -316,7 +311,7 @@ fn event_cells(event: &Value, now: Timestamp) -> Vec<Value> {
         json!(target),
         json!(text(&about["fieldPath"])),
         json!(source),
-        json!(text(&either("message", "note")).trim()),
+        json!(text(&event["message"]).trim()),
         json!(age::since(&first, now)),
         json!(count),
         event["metadata"]["name"].clone(),

@@ -52,7 +52,7 @@ pub(super) struct Watching {
 }
 
 impl Watching {
-    pub(super) fn start(api: MemoryApi, request: Request) -> Self {
+    pub(super) fn start(api: &MemoryApi, request: Request) -> Self {
         let store = api.store();
         let now = Instant::now();
         let mut watching = Self {

@@ -24,7 +24,7 @@ fn configured(mut body: Value) -> Patch<Value> {
     Patch::Apply(body)
 }
 
-fn spec_with_ports(ports: Value) -> Value {
+fn spec_with_ports(ports: &Value) -> Value {
     json!({"spec": {"type": "LoadBalancer", "ports": ports}})
 }
 
@@ -32,10 +32,10 @@ fn spec_with_ports(ports: Value) -> Value {
 async fn a_field_that_is_no_longer_applied_goes() {
     let cluster = Cluster::any().await;
     let services: Api<Service> = cluster.api();
-    let mut first = spec_with_ports(json!([{"port": 80}]));
+    let mut first = spec_with_ports(&json!([{"port": 80}]));
     first["metadata"] = json!({"annotations": {"a": "1", "b": "2"}, "labels": {"l": "m"}});
     apply(&services, "tool", first).await.expect("created");
-    let mut second = spec_with_ports(json!([{"port": 80}]));
+    let mut second = spec_with_ports(&json!([{"port": 80}]));
     second["metadata"] = json!({"annotations": {"b": "2"}});
     let after = look(&apply(&services, "tool", second).await.expect("applied"));
     assert_eq!(after["metadata"]["annotations"], json!({"b": "2"}));
@@ -47,12 +47,12 @@ async fn a_field_that_is_no_longer_applied_goes() {
 async fn what_others_wrote_stays() {
     let cluster = Cluster::any().await;
     let services: Api<Service> = cluster.api();
-    let mut first = spec_with_ports(json!([{"port": 80}]));
+    let mut first = spec_with_ports(&json!([{"port": 80}]));
     first["metadata"] = json!({"annotations": {"mine": "1"}});
     apply(&services, "tool", first).await.expect("created");
     let patch = Patch::Merge(json!({"metadata": {"annotations": {"theirs": "2"}}}));
     services.patch("web", &PatchParams::default(), &patch).await.expect("patched");
-    let after = apply(&services, "tool", spec_with_ports(json!([{"port": 80}]))).await;
+    let after = apply(&services, "tool", spec_with_ports(&json!([{"port": 80}]))).await;
     let after = look(&after.expect("applied"));
     assert_eq!(after["metadata"]["annotations"], json!({"theirs": "2"}));
 }
@@ -62,7 +62,7 @@ async fn another_value_for_an_owned_field_conflicts_unless_forced() {
     let cluster = Cluster::any().await;
     let services: Api<Service> = cluster.api();
     let with = |value: &str| {
-        let mut body = spec_with_ports(json!([{"port": 80}]));
+        let mut body = spec_with_ports(&json!([{"port": 80}]));
         body["metadata"] = json!({"annotations": {"a": value}});
         body
     };
@@ -80,7 +80,7 @@ async fn another_value_for_an_owned_field_conflicts_unless_forced() {
 
     let after = force(&services, "two", with("2")).await;
     assert_eq!(after["metadata"]["annotations"]["a"], "2");
-    let after = force(&services, "one", spec_with_ports(json!([{"port": 80}]))).await;
+    let after = force(&services, "one", spec_with_ports(&json!([{"port": 80}]))).await;
     assert_eq!(after["metadata"]["annotations"]["a"], "2", "it is no longer its to remove");
 }
 
@@ -88,9 +88,9 @@ async fn another_value_for_an_owned_field_conflicts_unless_forced() {
 async fn a_shared_field_stays_until_its_last_owner_leaves() {
     let cluster = Cluster::any().await;
     let services: Api<Service> = cluster.api();
-    let mut with = spec_with_ports(json!([{"port": 80}]));
+    let mut with = spec_with_ports(&json!([{"port": 80}]));
     with["metadata"] = json!({"annotations": {"a": "1"}});
-    let without = spec_with_ports(json!([{"port": 80}]));
+    let without = spec_with_ports(&json!([{"port": 80}]));
     force(&services, "one", with.clone()).await;
     force(&services, "two", with).await;
     let after = force(&services, "one", without.clone()).await;
@@ -103,7 +103,7 @@ async fn a_shared_field_stays_until_its_last_owner_leaves() {
 async fn ports_are_merged_by_number_and_protocol() {
     let cluster = Cluster::any().await;
     let services: Api<Service> = cluster.api();
-    force(&services, "one", spec_with_ports(json!([{"port": 53, "name": "tcp"}]))).await;
+    force(&services, "one", spec_with_ports(&json!([{"port": 53, "name": "tcp"}]))).await;
     let udp = json!([{"port": 53, "protocol": "UDP", "name": "udp"}]);
     let both = force(&services, "two", json!({"spec": {"ports": udp}})).await;
     let mut names: Vec<_> = both["spec"]["ports"]
@@ -115,7 +115,7 @@ async fn ports_are_merged_by_number_and_protocol() {
     names.sort();
     assert_eq!(names, ["tcp", "udp"]);
     let after =
-        force(&services, "one", spec_with_ports(json!([{"port": 54, "name": "tcp"}]))).await;
+        force(&services, "one", spec_with_ports(&json!([{"port": 54, "name": "tcp"}]))).await;
     let ports = after["spec"]["ports"].as_array().expect("ports");
     assert_eq!(ports.len(), 2, "the port of one moved, that of two stayed: {ports:?}");
     assert!(ports.iter().any(|p| p["port"] == 54) && ports.iter().any(|p| p["name"] == "udp"));

@@ -19,11 +19,10 @@ struct Kubectl {
 impl Kubectl {
     /// Nothing, and a word about it, where there is no `kubectl`.
     async fn find() -> Option<Self> {
-        let mut folders: Vec<PathBuf> =
-            std::env::var_os("KUBEBUILDER_ASSETS").into_iter().map(PathBuf::from).collect();
+        let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
         let path = std::env::var_os("PATH").unwrap_or_default();
-        folders.extend(std::env::split_paths(&path));
-        let found = folders.into_iter().map(|f| f.join("kubectl")).find(|p| p.is_file());
+        let mut folders = assets.into_iter().chain(std::env::split_paths(&path));
+        let found = folders.find_map(|f| Some(f.join("kubectl")).filter(|p| p.is_file()));
         let Some(program) = found else {
             let required = std::env::var("PURELB_REQUIRE").unwrap_or_default();
             assert!(!required.split(',').any(|r| r == "kubectl"), "kubectl not found");

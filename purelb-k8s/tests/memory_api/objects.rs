@@ -18,7 +18,7 @@ fn post() -> PostParams {
     PostParams::default()
 }
 
-fn group(spec: Value) -> ServiceGroup {
+fn group(spec: &Value) -> ServiceGroup {
     serde_json::from_value(json!({
         "apiVersion": "purelb.io/v2", "kind": "ServiceGroup",
         "metadata": {"name": "group"}, "spec": spec,
@@ -272,7 +272,7 @@ async fn a_service_group_is_held_to_its_definition() {
         json!({"local": {"v4pools": pool}, "enforceNamespaces": true}),
         json!({"local": {"v6pools": pool}}),
     ] {
-        let refused = code(groups.create(&post(), &group(spec.clone())).await);
+        let refused = code(groups.create(&post(), &group(&spec)).await);
         assert_eq!(refused, (422, "Invalid".to_owned()), "{spec}");
     }
     let raw = json!({
