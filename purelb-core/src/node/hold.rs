@@ -45,6 +45,8 @@ pub(super) struct Hold {
     pub(super) new: BTreeSet<AddressKey>,
     /// When which lifetimes are to be prolonged.
     pub(super) prolonging: BTreeMap<Tick, Vec<AddressKey>>,
+    /// This process asked for the virtual interface.
+    pub(super) has_made_virtual: bool,
     /// Nothing waited for is overdue before this.
     next_check: Option<Tick>,
     /// Changes of links asked for and not seen yet, not asked for again before the given moment.

@@ -23,10 +23,18 @@ impl NodeAgent {
             if is_wanted {
                 let name = self.virtual_interface().to_owned();
                 let alias = Note::created().to_string();
+                self.hold.has_made_virtual = true;
                 self.ask_about_link(KernelAction::CreateVirtual { name, alias });
             }
             return;
         };
+        let is_noted = Note::parse(&link.alias).maker.is_some();
+        // The kernel shows a new link before it has its alias.
+        if self.hold.has_made_virtual && !is_noted {
+            let alias = Note::created().to_string();
+            return self.ask_about_link(KernelAction::SetAlias { link: link.index, alias });
+        }
+        self.hold.has_made_virtual = false;
         let needed = self.guards_needed();
         for action in guard::changes(&needed, is_wanted, &link, self.links.iter()) {
             self.ask_about_link(action);
