@@ -203,8 +203,8 @@ impl Mirror {
         let is_last = !self.has(key.link, family);
         match family {
             Family::V4 => Ok(self.v4_gone(key, is_last)),
-            // IPv6 may have been disabled on the link, and `skip_notify_on_dev_down` be set.
-            Family::V6 if is_last && self.is_up(key.link) && self.routes.uses_v6(key.link) => {
+            // IPv6 may have been disabled on the link: next hops of multipath routes have died then.
+            Family::V6 if is_last && self.is_up(key.link) && self.routes.uses_v6(&key) => {
                 Err(ListAgain)
             }
             Family::V6 => Ok(Vec::new()),

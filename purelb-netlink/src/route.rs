@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use purelb_core::host::{Family, LinkIndex, Route, RouteKind};
+use purelb_core::host::{AddressKey, Family, LinkIndex, Route, RouteKind};
 use purelb_core::store::Change;
 
 /// What the kernel sorts routes by. Several routes can share it.
@@ -206,10 +206,13 @@ impl RouteTable {
         self.groups.values().flatten().any(|entry| entry.source == Some(source))
     }
 
-    /// Whether some IPv6 route leaves by this link.
-    pub(crate) fn uses_v6(&self, link: LinkIndex) -> bool {
-        let v6 = self.groups.iter().filter(|(to, _)| to.family() == Family::V6);
-        v6.flat_map(|(_, group)| group).any(|entry| entry.uses(link))
+    /// Whether some IPv6 route leaves by the link of this address, other than the connected route of
+    /// its prefix.
+    pub(crate) fn uses_v6(&self, address: &AddressKey) -> bool {
+        let connected = address.net.trunc();
+        let others =
+            self.groups.iter().filter(|(to, _)| to.family() == Family::V6 && to.net != connected);
+        others.flat_map(|(_, group)| group).any(|entry| entry.uses(address.link))
     }
 
     /// Whether some route uses the nexthop object `number`.

@@ -124,6 +124,7 @@ fn one_of(choices: &[&str]) -> impl Strategy<Value = String> + use<> {
     prop::sample::select(choices.iter().map(|&choice| choice.to_owned()).collect::<Vec<_>>())
 }
 
+/// A link up, down, or changed.
 fn link_command() -> impl Strategy<Value = String> {
     (
         0..3_usize,
@@ -153,7 +154,6 @@ fn link_life_command() -> impl Strategy<Value = String> {
             "sysctl ipv6/conf/lN/keep_addr_on_down=1",
             "sysctl ipv4/conf/lN/promote_secondaries=1",
             "sysctl ipv4/conf/lN/ignore_routes_with_linkdown=1",
-            "sysctl ipv6/route/skip_notify_on_dev_down=1",
         ]),
     )
         .prop_map(|(n, command)| command.replace('N', &n.to_string()))

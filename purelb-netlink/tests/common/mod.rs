@@ -1,10 +1,12 @@
 //! A network namespace of a test's own.
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use std::future::Future;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use purelb_core::host::{Address, Link, LinkIndex, Route};
+use purelb_core::kernel::KernelError;
 use purelb_core::time::Origin;
 use purelb_netlink::{Kernel, Watch};
 
@@ -84,11 +86,19 @@ pub(crate) fn ip_json(arguments: &str) -> serde_json::Value {
     serde_json::from_str(&ip(&format!("-j {arguments}"))).unwrap()
 }
 
-/// Two links, one wire: `left` and `right`, both up.
+/// Two links, one wire: `left` and `right`, both up. Returns when packets get through: what is sent
+/// before the kernel has noticed the carrier is dropped without an error.
 pub(crate) fn wire(left: &str, right: &str) {
     ip(&format!("link add {left} type veth peer name {right}"));
-    ip(&format!("link set {left} up"));
-    ip(&format!("link set {right} up"));
+    for name in [left, right] {
+        ip(&format!("link set {name} up"));
+    }
+    let start = Instant::now();
+    for name in [left, right] {
+        while ip_json(&format!("link show {name}"))[0]["operstate"] != "UP" {
+            assert!(start.elapsed() < PATIENCE, "{name} does not come up");
+        }
+    }
 }
 
 /// Opens the kernel, with ticks that count from now.
@@ -98,7 +108,7 @@ pub(crate) fn open() -> Kernel {
 
 /// Ticks that count from now.
 pub(crate) fn origin() -> Origin {
-    Origin::new(std::time::Instant::now())
+    Origin::new(Instant::now())
 }
 
 /// Takes in facts until `found` finds something in the mirror.
@@ -171,4 +181,12 @@ pub(crate) fn address(mirror: &purelb_netlink::mirror::Mirror, net: &str) -> Opt
 pub(crate) fn routes(mirror: &purelb_netlink::mirror::Mirror, destination: &str) -> Vec<Route> {
     let all = mirror.routes().into_iter();
     all.filter(|route| route.destination.to_string() == destination).collect()
+}
+
+/// The kernel refused with this number and, unless empty, these words.
+#[track_caller]
+pub(crate) fn assert_refused(result: Result<(), KernelError>, number: i32, words: &str) {
+    let Err(KernelError::Refused { errno, text }) = result else { panic!("{result:?}") };
+    assert_eq!(errno, number, "{text}");
+    assert!(text.contains(words), "{text}");
 }
