@@ -120,6 +120,8 @@ pub struct Allocator {
     sidecars: Sidecars,
     /// Services that wait for something of a group to become free.
     waiting: BTreeMap<GroupName, BTreeSet<ServiceKey>>,
+    /// Services to decide about before all others.
+    dirty_first: BTreeSet<ServiceKey>,
     dirty_services: BTreeSet<ServiceKey>,
     dirty_groups: BTreeSet<GroupName>,
     out: Outbox,
@@ -264,7 +266,8 @@ impl Machine for Allocator {
                 return Some(action);
             }
             let now = self.now.filter(|_| self.is_ready)?;
-            if let Some(key) = self.dirty_services.pop_first() {
+            let next = self.dirty_first.pop_first();
+            if let Some(key) = next.or_else(|| self.dirty_services.pop_first()) {
                 self.decide(&key, now);
             } else if self.ledger.has_touched() {
                 self.mark_touched_groups();

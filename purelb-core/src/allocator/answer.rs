@@ -46,12 +46,9 @@ impl Answer {
         Self { ingress, marks: Some(marks) }
     }
 
-    /// Whether the Service shows it. An empty answer is about the ingress list alone: annotations
-    /// that somebody wrote on a Service that has nothing are his own affair.
+    /// Whether the Service shows it.
     pub(crate) fn shows(&self, service: &Service) -> bool {
-        let marks =
-            self.marks.as_ref().is_none_or(|marks| marks_of(service).as_ref() == Some(marks));
-        self.ingress == service.ingress && marks
+        self.ingress == service.ingress && self.marks == marks_of(service)
     }
 
     /// Annotations of ours that the Service has and the answer has not.

@@ -77,11 +77,11 @@ pub fn assign(service: &Service, facts: Facts<'_>) -> Assignment {
         remarks: Vec::new(),
         ask: None,
     };
+    drop_what_no_longer_fits(service, facts, &mut assignment);
     if !service.has_cluster_ip {
         assignment.refusal = Some(Refusal::Headless);
         return assignment;
     }
-    drop_what_no_longer_fits(service, facts, &mut assignment);
     let outcome = match Request::parse(service) {
         Ok(Some(request)) => by_request(service, &request, facts, &mut assignment),
         Ok(None) => by_group(service, facts, &mut assignment),

@@ -102,7 +102,9 @@ impl Allocator {
         if !service.is_load_balancer {
             return false;
         }
-        self.ledger.enroll(service);
+        if !service.is_deleting || self.ledger.owner(&service.uid).is_none() {
+            self.ledger.enroll(service);
+        }
         let was_foreign = record.is_foreign;
         record.is_foreign = is_foreign(service, record, self.settings.as_ref(), &self.catalog);
         let is_foreign = record.is_foreign;
@@ -110,6 +112,8 @@ impl Allocator {
         let has_none = owner.is_some_and(|owner| owner.held().is_empty() && !owner.has_leaving());
         let is_new = has_none && record.answer.is_untouched() && !service.ingress.is_empty();
         if record.shares_otherwise(service) {
+            // It is decided about before those it shares with: who changed is who yields.
+            self.dirty_first.insert(key.clone());
             let held = owner.map(|owner| owner.held().to_vec()).unwrap_or_default();
             for held in &held {
                 self.wake_waiting(held);

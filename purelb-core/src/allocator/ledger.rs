@@ -156,11 +156,12 @@ impl Ledger {
     }
 
     /// What keeps the Service `uid` from having `ip`, or `None` if nothing does. What it has itself,
-    /// or is about to lose, is no obstacle.
+    /// or is about to lose, is no obstacle; nor is one that is about to leave it to this Service.
     pub fn obstacle(&self, ip: IpAddr, uid: &Uid) -> Option<Obstacle> {
         let uses = self.uses.get(&ip)?;
         let own = self.owners.get(uid);
-        let others = uses.iter().filter(|used| used.uid != *uid);
+        let holds = uses.iter().any(|used| used.uid == *uid && !used.is_leaving);
+        let others = uses.iter().filter(|used| used.uid != *uid && !(holds && used.is_leaving));
         let mut clash = None;
         for used in others {
             let Some(other) = self.owners.get(&used.uid) else { continue };

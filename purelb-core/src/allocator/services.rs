@@ -23,7 +23,7 @@ impl Allocator {
         let Some(record) = self.records.get_mut(key) else { return };
         if !service.is_load_balancer {
             let answer = Answer::default();
-            let shows = service.ingress.is_empty() && !service.is_branded();
+            let shows = answer.shows(service);
             self.write(key, answer, shows, now);
             return;
         }

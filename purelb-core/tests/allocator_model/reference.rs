@@ -23,18 +23,18 @@ type Holding = Vec<(IpAddr, GroupName)>;
 impl Reference {
     /// A Service was created, changed, or deleted.
     pub fn service(&mut self, key: &ServiceKey, service: Option<&Service>) {
-        let mut dirty = BTreeSet::from([key.clone()]);
+        let mut woken = BTreeSet::new();
         let was = self.services.get(key).map(|old| old.uid.clone());
         let is = service.filter(|service| service.is_load_balancer);
         if is.map(|service| &service.uid) != was.as_ref() && self.held.remove(key).is_some() {
-            dirty.extend(self.unmet.clone());
+            woken.extend(self.unmet.clone());
         }
         match is {
             Some(service) => {
                 // Its ports or sharing key may be others now: those that wait may fit in.
                 self.services.insert(key.clone(), service.clone());
                 if self.held.contains_key(key) {
-                    dirty.extend(self.unmet.clone());
+                    woken.extend(self.unmet.clone());
                 }
             }
             None => {
@@ -42,7 +42,9 @@ impl Reference {
                 self.unmet.remove(key);
             }
         }
-        self.decide(dirty);
+        // Who changed is who yields.
+        self.decide(BTreeSet::from([key.clone()]));
+        self.decide(woken);
     }
 
     /// The groups are others now.
