@@ -226,11 +226,13 @@ impl Cluster {
         problems
     }
 
-    /// Removes everything but what is worth keeping after a failure, and returns where that is.
+    /// Removes everything but the logs, and returns where they are.
     pub fn keep_logs(self) -> io::Result<PathBuf> {
         let Self { directory, logs, .. } = self;
-        let kept = directory.keep()?;
-        Ok(if logs.exists() { logs } else { kept.join("logs") })
+        match logs.strip_prefix(directory.path()) {
+            Ok(within) => Ok(directory.keep()?.join(within)),
+            Err(_) => Ok(logs),
+        }
     }
 
     fn launch(

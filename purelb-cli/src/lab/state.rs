@@ -198,6 +198,11 @@ impl State {
 }
 
 impl Directory {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The path of `name` in this directory.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)

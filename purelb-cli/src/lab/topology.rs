@@ -228,6 +228,15 @@ mod tests {
     use crate::lab::stop::Stop;
     use crate::lab::{require, responder};
 
+    /// Who answers the client at `address`, as soon as somebody does.
+    fn reached(topology: &Topology, address: IpAddr) -> String {
+        let ask = || {
+            let answer = responder::ask(topology.client(), address);
+            answer.map_err(|error| Glance::NotYet(error.to_string()))
+        };
+        wait_until(Duration::from_secs(10), &Stop::default(), ask).unwrap()
+    }
+
     #[test]
     fn addresses_of_both_families_end_alike() {
         assert_eq!(ipv6(11), "2001:db8:1::11".parse::<Ipv6Addr>().unwrap());
@@ -263,14 +272,14 @@ mod tests {
         let [first, second] = topology.nodes() else { panic!("two nodes were asked for") };
         responder::serve(&background, first).unwrap();
         responder::serve(&background, second).unwrap();
-        let ask = |address: IpAddr| responder::ask(topology.client(), address);
-        assert_eq!(ask(ipv4(11).into()).unwrap(), "node1");
-        assert_eq!(ask(ipv6(12).into()).unwrap(), "node2");
+        let reached = |address: IpAddr| reached(&topology, address);
+        assert_eq!(reached(ipv4(11).into()), "node1");
+        assert_eq!(reached(ipv6(12).into()), "node2");
         topology.cut_off(first).unwrap();
-        assert!(ask(ipv4(11).into()).is_err());
-        assert_eq!(ask(ipv4(12).into()).unwrap(), "node2");
+        assert!(responder::ask(topology.client(), ipv4(11).into()).is_err());
+        assert_eq!(reached(ipv4(12).into()), "node2");
         topology.reconnect(first).unwrap();
-        assert_eq!(ask(ipv4(11).into()).unwrap(), "node1");
+        assert_eq!(reached(ipv4(11).into()), "node1");
     }
 
     #[test]
@@ -286,7 +295,7 @@ mod tests {
             responder::serve(&background, node).unwrap();
         }
         for address in ["198.51.100.10", "2001:db8:2::10"] {
-            let answer = responder::ask(topology.client(), address.parse().unwrap()).unwrap();
+            let answer = reached(&topology, address.parse().unwrap());
             assert!(answer.starts_with("node"), "{answer}");
         }
     }
@@ -299,6 +308,9 @@ mod tests {
         let topology = Topology::build(1).unwrap();
         let node = &topology.nodes()[0];
         let capture = Capture::start(topology.client()).unwrap();
+        let background = Background::start().unwrap();
+        responder::serve(&background, node).unwrap();
+        assert_eq!(reached(&topology, ipv4(11).into()), "node1", "links take a moment to be up");
         // The kernel itself announces its addresses when the hardware address changes.
         node.set_sysctl("net/ipv4/conf/eth0/arp_notify", "1").unwrap();
         ip(node, "addr add 192.0.2.200/24 brd + dev eth0").unwrap();
