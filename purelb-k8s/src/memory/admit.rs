@@ -110,7 +110,8 @@ fn fill_defaults(kind: &Kind, object: &mut Value) {
             object["status"]["phase"] = json!("Active");
         }
         "EndpointSlice" => {
-            for port in object["ports"].as_array_mut().into_iter().flatten() {
+            let ports = object.get_mut("ports").and_then(Value::as_array_mut);
+            for port in ports.into_iter().flatten() {
                 if port["protocol"].is_null() {
                     port["protocol"] = json!("TCP");
                 }

@@ -14,6 +14,10 @@ pub(super) fn now() -> String {
 
 /// Checks `apiVersion` and `kind` against the path, and fills them in if they are missing.
 pub(super) fn check_kind(kind: &Kind, object: &mut Value) -> Result<(), Refusal> {
+    let fits = |value: Option<&Value>| value.is_none_or(|v| v.is_object() || v.is_null());
+    if !object.is_object() || !fits(object.get("metadata")) {
+        return Err(refusal::bad_request("the object and its metadata must be JSON objects"));
+    }
     for (field, expected) in [("apiVersion", kind.api_version()), ("kind", kind.name.to_owned())] {
         match object[field].as_str() {
             None | Some("") => object[field] = json!(expected),
@@ -135,7 +139,7 @@ pub(super) fn check_lock(
 
 /// Leases and custom resources are replaced only by somebody who says which version.
 pub(super) fn check_replacement(target: &Target, object: &Value) -> Result<(), Refusal> {
-    let conditional = target.kind.name == "Lease" || target.kind.group == "purelb.io";
+    let conditional = target.kind.name == "Lease" || target.kind.is_custom();
     if conditional && object["metadata"]["resourceVersion"].as_str().is_none_or(str::is_empty) {
         let why = "must be specified for an update";
         let complaint = Complaint::invalid("metadata.resourceVersion", &json!(0), why);

@@ -66,6 +66,11 @@ impl Kind {
         }
     }
 
+    /// Whether it is one of PureLB's own.
+    pub(super) fn is_custom(&self) -> bool {
+        self.group == crate::api::GROUP
+    }
+
     /// The kind of an object by its `apiVersion` and `kind`.
     pub(super) fn of(object: &Value) -> Option<&'static Self> {
         let api_version = object["apiVersion"].as_str()?;

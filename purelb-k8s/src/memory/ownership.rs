@@ -105,7 +105,7 @@ fn write_managers(object: &mut Value, managers: &[Manager]) {
     let mut managers: Vec<&Manager> = managers.iter().filter(|m| !m.fields.is_empty()).collect();
     managers.sort_by_key(|m| (&m.operation, &m.time, &m.name));
     let entries: Vec<Value> = managers.into_iter().map(Manager::to_json).collect();
-    if let Some(metadata) = object["metadata"].as_object_mut() {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         match entries.is_empty() {
             true => metadata.remove("managedFields"),
             false => metadata.insert("managedFields".to_owned(), Value::Array(entries)),

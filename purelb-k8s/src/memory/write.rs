@@ -126,7 +126,7 @@ pub(super) fn edit(
             patched
         }
         Edit::Patch(Patch::Json(patch)) => patch::json(&live, patch)?,
-        Edit::Patch(Patch::Strategic(_)) if kind.status == Subresource::Alone => {
+        Edit::Patch(Patch::Strategic(_)) if kind.is_custom() => {
             return Err(refusal::unsupported_media_type(
                 "application/json-patch+json, application/merge-patch+json, \
                  application/apply-patch+yaml",
@@ -150,8 +150,8 @@ pub(super) fn edit(
         return Ok(Written { object: current, created: false, warnings });
     }
     if identity::is_released(&proposed) && !terms.dry_run {
-        let last = store.put(kind, kept(kind, proposed));
-        store.remove(kind, &last);
+        store.remove(kind, &current);
+        let last = Object::new(kept(kind, proposed), store.version());
         return Ok(Written { object: last, created: false, warnings });
     }
     Ok(Written { object: settle(store, kind, proposed, terms), created: false, warnings })
@@ -230,7 +230,6 @@ fn apply_new(
     let nothing = json!({});
     let now = identity::now();
     let mut object = ownership::apply(kind, &nothing, &configuration, &who, true, &now)?;
-    identity::check_kind(kind, &mut object)?;
     identity::check_place(target, &mut object)?;
     let warnings = finish_new(store, target, &mut object, terms, Operation::Apply)?;
     Ok(Written { object: settle(store, kind, object, terms), created: true, warnings })
@@ -245,6 +244,7 @@ fn configuration_of(target: &Target, configuration: &Value) -> Result<Value, Ref
             return Err(refusal::bad_request(why));
         }
     }
+    identity::check_kind(target.kind, &mut configuration)?;
     if configuration["metadata"].get("managedFields").is_some_and(|m| !m.is_null()) {
         return Err(refusal::bad_request("metadata.managedFields must be nil"));
     }
@@ -253,8 +253,7 @@ fn configuration_of(target: &Target, configuration: &Value) -> Result<Value, Ref
         fields.retain(|name, _| match (name.as_str(), target.kind.status, target.status) {
             ("apiVersion" | "kind", ..) | (_, Subresource::None, _) => true,
             ("status", _, to_status) => to_status,
-            ("metadata", Subresource::WithMetadata, _) => true,
-            ("metadata", Subresource::Alone, _) => true,
+            ("metadata", ..) => true,
             (_, _, to_status) => !to_status,
         });
     }
@@ -327,9 +326,7 @@ fn finish_edited(
 /// Server-side apply needs a schema for every field, so it refuses unknown ones of built-in kinds.
 fn unknown_fields(kind: &Kind, terms: &Terms, operation: Operation) -> UnknownFields {
     match operation {
-        Operation::Apply if kind.status != Subresource::Alone && kind.group != "purelb.io" => {
-            UnknownFields::Refuse
-        }
+        Operation::Apply if !kind.is_custom() => UnknownFields::Refuse,
         Operation::Apply | Operation::Update => terms.unknown_fields,
     }
 }

@@ -239,6 +239,9 @@ async fn every_kind_of_patch_does_what_it_is_for() {
     let patched = services.patch("web", &params, &json_patch).await.expect("patched");
     assert_eq!(patched.labels()["b"], "3");
     assert_eq!(code(services.patch("web", &params, &json_patch).await).0, 422, "the test fails");
+    let remove = json!([{"op": "remove", "path": "/metadata/labels/none"}]);
+    let remove: Patch<Value> = Patch::Json(serde_json::from_value(remove).expect("a JSON patch"));
+    assert_eq!(code(services.patch("web", &params, &remove).await).0, 422, "nothing to remove");
 }
 
 #[tokio::test]
@@ -426,4 +429,50 @@ async fn unknown_paths_bodies_and_answers_are_refused_as_they_should_be() {
         .header("content-type", "application/json")
         .body(strict.to_string().into_bytes());
     assert_eq!(send(strict).await, 400);
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_and_breaks_nothing() {
+    let (cluster, _api) = Cluster::memory().await;
+    cluster.load_balancer("web").await;
+    let path = format!("/api/v1/namespaces/{}/services", cluster.namespace);
+    let web = format!("{path}/web?fieldManager=test");
+    let (merge, strategic) =
+        ("application/merge-patch+json", "application/strategic-merge-patch+json");
+    let (patch, apply) = ("application/json-patch+json", "application/apply-patch+yaml");
+    let head = r#""apiVersion":"v1","kind":"Service""#;
+    let bodies = [
+        (patch, r#"[{"op":"replace","path":"","value":"text"}]"#.to_owned()),
+        (patch, r#"[{"op":"replace","path":"/metadata/none","value":1}]"#.to_owned()),
+        (patch, r#"[{"op":"replace","path":"/spec/ports","value":{}}]"#.to_owned()),
+        (merge, r#"{"metadata":[1]}"#.to_owned()),
+        (merge, r#"{"spec":"text"}"#.to_owned()),
+        (merge, r#"{"spec":{"ports":[1]}}"#.to_owned()),
+        (merge, r#"{"kind":"Node"}"#.to_owned()),
+        (merge, r#"{"metadata":{"name":"other"}}"#.to_owned()),
+        (strategic, r#"{"spec":{"ports":[1]}}"#.to_owned()),
+        (strategic, r#"{"spec":{"ports":[{"name":"a"}]}}"#.to_owned()),
+        (apply, format!(r#"{{{head},"metadata":"text","spec":{{"ports":7}}}}"#)),
+        (apply, format!(r#"{{{head},"spec":{{"ports":[{{"port":"x"}}]}}}}"#)),
+        (apply, r#"{"metadata":{"name":"web"}}"#.to_owned()),
+    ];
+    for (content_type, body) in bodies {
+        let request = http::Request::patch(&web)
+            .header("content-type", content_type)
+            .body(body.clone().into_bytes())
+            .expect("a request");
+        let answer = cluster.client.request::<Value>(request).await;
+        assert!(answer.is_err(), "accepted: {body}");
+        let code = code(answer).0;
+        assert!((400..=500).contains(&code), "{code} for {body}");
+    }
+    for body in ["[]", "1", "{}", r#"{"metadata":{"name":["a"]}}"#, r#"{"kind":"Node"}"#] {
+        let request = http::Request::post(&path)
+            .header("content-type", "application/json")
+            .body(body.as_bytes().to_vec())
+            .expect("a request");
+        let code = code(cluster.client.request::<Value>(request).await).0;
+        assert!((400..500).contains(&code), "{code} for {body}");
+    }
+    cluster.api::<Service>().get("web").await.expect("it is still there");
 }
