@@ -1,0 +1,1 @@
+//! Small programs that embed PureLB: see the other files beside this one.

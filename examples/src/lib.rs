@@ -1,1 +1,0 @@
-//! Holds the examples; see the `*.rs` files beside this crate's `Cargo.toml`.
