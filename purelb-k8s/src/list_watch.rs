@@ -5,19 +5,22 @@
 //! that makes no sense hides no other, and how quickly a dead connection is noticed and replaced can
 //! be chosen.
 
+use std::borrow::Cow;
+use std::io;
 use std::time::Duration;
 
+use futures::io::AsyncBufReadExt;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use kube::Client;
 use kube::api::{ListParams, WatchParams};
-use kube::core::{Request, WatchEvent};
+use kube::core::{Request, Status};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, chain};
 
 /// What to list and watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,8 +121,8 @@ where
     })
 }
 
-/// Messages of a watch as they come.
-type Messages = BoxStream<'static, Result<WatchEvent<Box<RawValue>>, ApiError>>;
+/// The lines of a watch as they come; one that breaks off is over.
+type Lines = BoxStream<'static, io::Result<String>>;
 
 struct Watch<D> {
     client: Client,
@@ -140,7 +143,7 @@ enum State {
     /// Everything is known up to this version, and nothing is watched.
     Listed(String),
     /// Changes since this version arrive.
-    Watching { version: String, began: Instant, messages: Messages },
+    Watching { version: String, began: Instant, lines: Lines },
 }
 
 impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
@@ -161,8 +164,8 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
                     Err(error) => self.failed(error).await,
                 },
                 State::Listed(version) => match self.watch(&version).await {
-                    Ok(messages) => {
-                        self.state = State::Watching { version, began: Instant::now(), messages };
+                    Ok(lines) => {
+                        self.state = State::Watching { version, began: Instant::now(), lines };
                         if self.complaint.take().is_some() {
                             tracing::info!(kind = self.source.name, "watching again");
                         }
@@ -175,8 +178,8 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
                         self.failed(error).await;
                     }
                 },
-                State::Watching { version, began, messages } => {
-                    if let Some(step) = self.receive(version, began, messages).await {
+                State::Watching { version, began, lines } => {
+                    if let Some(step) = self.receive(version, began, lines).await {
                         return step;
                     }
                 }
@@ -209,7 +212,7 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
         within(source.pace.request, list).await
     }
 
-    async fn watch(&mut self, version: &str) -> Result<Messages, ApiError> {
+    async fn watch(&mut self, version: &str) -> Result<Lines, ApiError> {
         let params = WatchParams {
             label_selector: self.source.labels.clone(),
             field_selector: self.fields(),
@@ -218,9 +221,8 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
         };
         let request = Request::new(&self.source.path).watch(&params, version)?;
         let client = &self.client;
-        let begin = async { Ok(client.request_events(request).await?) };
-        let messages = within(self.source.pace.request, begin).await?;
-        Ok(messages.map(|message| message.map_err(ApiError::from)).boxed())
+        let begin = async { Ok(client.request_stream(request).await?) };
+        Ok(within(self.source.pace.request, begin).await?.lines().boxed())
     }
 
     /// When the server is to end a watch, so that the client need not: a little before it would be
@@ -234,22 +236,23 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
         self.source.fields.clone().filter(|_| !self.whole)
     }
 
-    /// Waits for a message; what follows from it is a step, or only a new state.
+    /// Waits for a line; what follows from it is a step, or only a new state.
     async fn receive(
         &mut self,
         version: String,
         began: Instant,
-        mut messages: Messages,
+        mut lines: Lines,
     ) -> Option<Step<T>> {
         let (kind, idle) = (self.source.name, self.source.pace.idle);
-        let message = timeout(idle, messages.next()).await;
+        let line = timeout(idle, lines.next()).await;
         if began.elapsed() >= self.source.pace.retry {
             self.failures = 0;
         }
-        let message = match message {
-            Ok(Some(message)) => message,
-            Ok(None) => {
-                tracing::trace!(kind, "the watch ended");
+        let line = match line {
+            Ok(Some(Ok(line))) => line,
+            Ok(end) => {
+                let error = end.and_then(Result::err).map(|error| chain(&error));
+                tracing::debug!(kind, error, "the watch ended");
                 self.state = State::Listed(version);
                 self.pause_if_failing().await;
                 return None;
@@ -260,10 +263,10 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
                 return None;
             }
         };
-        match message.and_then(|message| self.step(message)) {
+        match self.step(&line) {
             Ok((version, step)) => {
                 self.failures = 0;
-                self.state = State::Watching { version, began, messages };
+                self.state = State::Watching { version, began, lines };
                 step
             }
             // The server no longer knows what came after our version: list again.
@@ -280,26 +283,22 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
         }
     }
 
-    /// What a message says, and the version that is reached with it.
-    fn step(
-        &self,
-        message: WatchEvent<Box<RawValue>>,
-    ) -> Result<(String, Option<Step<T>>), ApiError> {
-        Ok(match message {
-            WatchEvent::Added(json) | WatchEvent::Modified(json) => {
-                let version = metadata(&json)?.resource_version;
-                (version, (self.decode)(&json).map(Step::Updated))
-            }
-            WatchEvent::Bookmark(bookmark) => {
-                let version = bookmark.metadata.resource_version;
-                (version.clone(), Some(Step::Bookmark(version)))
-            }
-            WatchEvent::Deleted(json) => {
-                let metadata = metadata(&json)?;
-                (metadata.resource_version.clone(), Some(Step::Deleted(metadata)))
-            }
-            WatchEvent::Error(status) => return Err((*status).into()),
-        })
+    /// What a line says, and the version that is reached with it.
+    fn step(&self, line: &str) -> Result<(String, Option<Step<T>>), ApiError> {
+        let Message { kind, object } = serde_json::from_str(line)?;
+        if kind == "ERROR" {
+            return Err(serde_json::from_str::<Status>(object.get())?.into());
+        }
+        let metadata = metadata(object)?;
+        let version = metadata.resource_version.clone();
+        let step = match &*kind {
+            "ADDED" | "MODIFIED" => (self.decode)(object).map(Step::Updated),
+            "BOOKMARK" => Some(Step::Bookmark(version.clone())),
+            "DELETED" => Some(Step::Deleted(metadata)),
+            // As the API has it, what is not known is to be ignored.
+            _ => None,
+        };
+        Ok((version, step))
     }
 
     /// Complains unless it is the same again, and waits.
@@ -321,6 +320,15 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
             sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
         }
     }
+}
+
+/// A line of a watch.
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    object: &'a RawValue,
 }
 
 #[derive(Deserialize)]
