@@ -134,11 +134,14 @@ impl Mirror {
     fn link_is(&mut self, link: Link, changes: &mut Vec<HostChange>) -> Vec<Change<Route>> {
         let index = link.index;
         let was_up = self.links.get(&index).map(|old| old.up);
-        let routes = match (was_up, link.up) {
+        let mut routes = match (was_up, link.up) {
             (_, false) => self.routes.link_down(index),
             (Some(false), true) => self.routes.link_up(index),
             (None | Some(true), true) => Vec::new(),
         };
+        if !link.carrier {
+            routes.extend(self.routes.carrier_lost(index));
+        }
         if self.links.get(&index) != Some(&link) {
             changes.push(HostChange::Links(Change::Updated(link.clone())));
             self.links.insert(index, link);

@@ -15,7 +15,7 @@
 //!   names all. A preferred source that is deleted is struck out (`fib6_remove_prefsrc`), one that
 //!   goes with its link is not, and nothing tells which it was: no IPv6 route is told with one.
 //! * A nexthop object that goes takes its routes, and its place in groups, along
-//!   (`remove_nexthop`).
+//!   (`remove_nexthop`); it goes when its link goes down or loses carrier (`nexthop_flush_dev`).
 //!
 //! Kept are the default routes and each destination for which some route needs no gateway, with
 //! all routes to it; a host with a hundred thousand routes learned from a peer costs nothing here.
@@ -283,6 +283,14 @@ impl RouteTable {
         )
     }
 
+    /// A link has no carrier: its nexthop objects are removed.
+    pub(crate) fn carrier_lost(&mut self, link: LinkIndex) -> Vec<Change<Route>> {
+        self.change_where(
+            |_, entry| entry.nexthop_id.is_some() && entry.uses(link),
+            |_, group| leave_nexthops(group, link),
+        )
+    }
+
     /// A link was removed.
     pub(crate) fn link_gone(&mut self, link: LinkIndex) -> Vec<Change<Route>> {
         self.change_where(
@@ -393,7 +401,7 @@ fn insert_v6(group: &mut Group, new: Vec<Entry>, how: Insertion) {
         let several = new.len() > 1;
         for mut entry in new {
             match same(group, &entry) {
-                // A message about several next hops gives the first one's origin for all.
+                // A message about several next hops gives one origin for all.
                 Some(at) if several => {
                     entry.protocol = group[at].protocol;
                     group[at] = entry;
@@ -439,7 +447,16 @@ fn is_kept(to: &Destination, group: &Group) -> bool {
 }
 
 fn shown(to: &Destination, group: &Group) -> BTreeSet<Route> {
-    group.iter().flat_map(|entry| entry.routes(to)).collect()
+    // The kernel shows the siblings of an IPv6 route with the origin of the first.
+    let is_sibling = |entry: &Entry| to.family() == Family::V6 && entry.can_be_sibling();
+    let first = group.iter().find(|entry| is_sibling(entry));
+    let mut routes = BTreeSet::new();
+    for entry in group {
+        let origin = first.filter(|_| is_sibling(entry)).unwrap_or(entry).protocol;
+        routes
+            .extend(entry.routes(to).into_iter().map(|route| Route { protocol: origin, ..route }));
+    }
+    routes
 }
 
 fn mark(group: &mut Group, link: LinkIndex, dead: bool, applies: impl Fn(&Entry) -> bool) {
@@ -450,8 +467,7 @@ fn mark(group: &mut Group, link: LinkIndex, dead: bool, applies: impl Fn(&Entry)
     }
 }
 
-/// Nexthop objects on a link that goes down are removed for good, from groups too
-/// (`nexthop_flush_dev`).
+/// Nexthop objects on a link that goes down are removed for good, from groups too.
 fn leave_nexthops(group: &mut Group, link: LinkIndex) {
     group.retain_mut(|entry| {
         if entry.nexthop_id.is_none() || !entry.uses(link) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::{in_namespace, try_ip};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use purelb_core::host::{Address, Link, LinkConf, Route};
+use purelb_core::host::{Address, Family, Link, LinkConf, Route};
 use purelb_core::store::Store;
 use purelb_netlink::mirror::Mirror;
 use purelb_netlink::{HostChange, Watch, snapshot};
@@ -30,6 +30,16 @@ impl Facts {
         }
     }
 
+    /// A dump leaves out what stands between the siblings of an IPv6 route (`fib6_dump_node` goes
+    /// from the first to the last). The mirror knows it.
+    fn is_hidden_from_dumps(&self, route: &Route) -> bool {
+        let siblings = self.routes.iter().filter(|one| {
+            one.gateway.is_some()
+                && (one.destination, one.metric) == (route.destination, route.metric)
+        });
+        route.family() == Family::V6 && route.gateway.is_none() && siblings.count() > 1
+    }
+
     /// The first difference to a dump, if there is one.
     fn difference(&self, dump: &Mirror) -> Option<String> {
         // Seconds that are left pass.
@@ -38,7 +48,11 @@ impl Facts {
         let mut addresses: Vec<_> = dump.addresses().map(timeless).collect();
         addresses.sort_by_key(purelb_core::store::Object::key);
         let mut routes = dump.routes();
+        let hidden: Vec<_> =
+            self.routes.iter().filter(|route| self.is_hidden_from_dumps(route)).cloned().collect();
+        routes.extend(hidden);
         routes.sort();
+        routes.dedup();
         // Nobody is told of a sysctl that is written by hand, or of the alias of a link that is down.
         let unset = |link: &Link| {
             let alias = if link.up { link.alias.clone() } else { String::new() };
@@ -228,7 +242,8 @@ fn route_command(mixed: bool) -> impl Strategy<Value = String> {
     ];
     let shaped = shaped.prop_filter("mixed", move |route| {
         let plain = route.contains("default") || !route.contains("via") && !route.contains("nhid");
-        mixed || plain
+        // What a dump hides of IPv6 is known for default routes only.
+        plain || mixed && !route.starts_with("-6")
     });
     (0..3_usize, 0..3_usize, verb, shaped, one_of(&["", "", "metric 5", "metric 7"])).prop_map(
         |(n, m, verb, shaped, metric)| {
