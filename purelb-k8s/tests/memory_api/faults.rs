@@ -44,13 +44,17 @@ async fn a_delayed_write_lands_even_if_its_client_has_given_up() {
     let version = api.version().to_string();
     let params = WatchParams::default();
     let mut events = services.watch(&params, &version).await.expect("a watch").boxed_local();
-    api.set_fault(|call| {
-        (call.verb == "create").then_some(Fault::Delay(Duration::from_millis(300)))
+    let (sender, mut arrived) = tokio::sync::mpsc::unbounded_channel();
+    api.set_fault(move |call| {
+        (call.verb == "create").then(|| {
+            sender.send(()).ok();
+            Fault::Delay(Duration::from_millis(300))
+        })
     });
-    let given_up =
-        tokio::time::timeout(Duration::from_millis(50), cluster.load_balancer("web")).await;
-    assert!(given_up.is_err());
-    assert!(api.get("Service", &cluster.namespace, "web").is_none());
+    tokio::select! {
+        _ = cluster.load_balancer("web") => panic!("answered before the request was seen"),
+        seen = in_time("the request", arrived.recv()) => assert!(seen.is_some()),
+    }
     let event = in_time("the late write", events.try_next()).await.expect("no error");
     assert!(matches!(event, Some(WatchEvent::Added(_))), "{event:?}");
 }
