@@ -12,6 +12,7 @@ use netlink_packet_core::{NLM_F_APPEND, NLM_F_EXCL, NLM_F_REPLACE};
 use purelb_core::host::{
     Address, AddressFlags, AddressKey, Family, Link, LinkConf, LinkIndex, LinkKind, Scope,
 };
+use purelb_core::store::Object;
 
 use crate::route::{Destination, Entry, Hop, Insertion};
 use crate::wire::{self, Malformed, RawMessage, bytes, bytes_at, for_each_attribute, number};
@@ -19,6 +20,8 @@ use crate::wire::{self, Malformed, RawMessage, bytes, bytes_at, for_each_attribu
 const IFA_PROTO: u16 = 11;
 const IFLA_INET_CONF: u16 = 1;
 const RTA_NH_ID: u16 = 30;
+const RTM_DELNEXTHOP: u16 = 105;
+const RTM_NEWNEXTHOP: u16 = 104;
 const RTM_F_CLONED: u32 = 0x200;
 const RTNH_F_DEAD: u32 = 1;
 const ARPHRD_ETHER: u16 = 1;
@@ -66,14 +69,13 @@ impl Message {
     /// If the body does not follow the layout of its type.
     pub fn decode(raw: &RawMessage<'_>) -> Result<Self, Malformed> {
         match raw.kind {
-            libc::RTM_NEWLINK => link(raw.body).map(|link| link.map_or(Self::Other, Self::LinkIs)),
-            libc::RTM_DELLINK => link_gone(raw.body),
+            libc::RTM_NEWLINK => Ok(link(raw.body)?.map_or(Self::Other, Self::LinkIs)),
+            libc::RTM_DELLINK => Ok(link_header(raw.body)?.map_or(Self::Other, Self::LinkGone)),
             libc::RTM_NEWADDR => {
                 let found = address(raw.body)?;
                 Ok(found.map_or(Self::Other, |(address, peer)| Self::AddressIs(address, peer)))
             }
             libc::RTM_DELADDR => {
-                use purelb_core::store::Object;
                 let found = address(raw.body)?;
                 Ok(found
                     .map_or(Self::Other, |(address, peer)| Self::AddressGone(address.key(), peer)))
@@ -91,17 +93,12 @@ impl Message {
                 let found = route(raw.body)?;
                 Ok(found.map_or(Self::Other, |(to, entry)| Self::RouteGone(to, entry)))
             }
-            RTM_NEWNEXTHOP => nexthop(raw.body)
-                .map(|found| found.map_or(Self::Other, |number| Self::NexthopChanged(number))),
-            RTM_DELNEXTHOP => nexthop(raw.body)
-                .map(|found| found.map_or(Self::Other, |number| Self::NexthopGone(number))),
+            RTM_NEWNEXTHOP => Ok(nexthop(raw.body)?.map_or(Self::Other, Self::NexthopChanged)),
+            RTM_DELNEXTHOP => Ok(nexthop(raw.body)?.map_or(Self::Other, Self::NexthopGone)),
             _ => Ok(Self::Other),
         }
     }
 }
-
-const RTM_NEWNEXTHOP: u16 = 104;
-const RTM_DELNEXTHOP: u16 = 105;
 
 /// `struct ifinfomsg`: family, pad, type (2), index (4), flags (4), change (4).
 const LINK_HEADER: usize = 16;
@@ -114,10 +111,6 @@ fn link_header(body: &[u8]) -> Result<Option<LinkIndex>, Malformed> {
         return Ok(None);
     }
     Ok(Some(LinkIndex(u32::from_ne_bytes(bytes_at(body, 4)?))))
-}
-
-fn link_gone(body: &[u8]) -> Result<Message, Malformed> {
-    Ok(link_header(body)?.map_or(Message::Other, Message::LinkGone))
 }
 
 fn link(body: &[u8]) -> Result<Option<Link>, Malformed> {
@@ -276,7 +269,7 @@ fn route(body: &[u8]) -> Result<Option<(Destination, Entry)>, Malformed> {
     if let Some(link) = link {
         hops.insert(0, Hop { link, gateway, dead: flags & RTNH_F_DEAD != 0 });
     }
-    let destination = IpNet::new(destination.unwrap_or(family.everything().addr()), prefix)
+    let destination = IpNet::new(destination.unwrap_or_else(|| family.everything().addr()), prefix)
         .map_err(|_| Malformed::new("a prefix is too long"))?
         .trunc();
     let entry = Entry { kind, protocol, scope, source, nexthop_id, extras: extras.finish(), hops };

@@ -159,9 +159,8 @@ impl Kernel {
             pending.push(Pending { slot, step });
         }
         self.flush(&mut pending, &mut outcomes);
-        let results = outcomes.into_iter().map(|outcome| {
-            outcome.unwrap_or(Err(KernelError::Transport { text: "it was not sent".to_owned() }))
-        });
+        let unsent = || Err(KernelError::Transport { text: "it was not sent".to_owned() });
+        let results = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unsent));
         actions
             .into_iter()
             .zip(results)
@@ -275,7 +274,7 @@ impl Kernel {
         until: Option<Tick>,
     ) -> Result<(), KernelError> {
         let found = self.mirror().link(link).ok_or_else(|| refused(libc::ENODEV))?;
-        let mac = found.mac.ok_or(KernelError::Refused {
+        let mac = found.mac.ok_or_else(|| KernelError::Refused {
             errno: libc::EPFNOSUPPORT,
             text: "the link has no Ethernet address".to_owned(),
         })?;
@@ -309,7 +308,7 @@ fn prepare(step: Step, now: Tick) -> Option<(Request, Step, Option<u32>)> {
         Step::Add(new) => (new, clock::left(new.lifetime, now)),
         Step::Shorten(new) => match clock::left(new.lifetime, now) {
             Left::Nothing => return prepare(Step::Withdraw(new.key()), now),
-            left => (new, left),
+            left @ (Left::Forever | Left::Seconds(_)) => (new, left),
         },
         Step::Remove(key) | Step::Withdraw(key) => {
             return Some((encode::remove_address(&key), step, None));

@@ -414,10 +414,11 @@ fn insert_v6(group: &mut Group, new: Vec<Entry>, how: Insertion) {
     }
     let sort = new.iter().any(Entry::can_be_sibling);
     let first = group.iter().position(|one| one.can_be_sibling() == sort);
-    let Some(at) = first.or((!group.is_empty()).then_some(0)) else {
+    if group.is_empty() {
         group.extend(new);
         return;
-    };
+    }
+    let at = first.unwrap_or(0);
     if group[at].can_be_sibling() {
         let (mut kept, mut before) = (Vec::new(), at);
         for (index, entry) in group.drain(..).enumerate() {

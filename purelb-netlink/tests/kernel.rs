@@ -1,5 +1,7 @@
 //! The adapter against the real kernel, each test in a network namespace of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod common;
 
 use std::net::IpAddr;

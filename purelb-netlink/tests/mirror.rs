@@ -1,11 +1,13 @@
 //! The mirror against the kernel: after any sequence of changes, told of by notifications alone, it
 //! holds what a fresh dump holds.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{in_namespace, try_ip};
+use common::{as_superuser, in_fresh_namespace, skip, try_ip};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use purelb_core::host::{Address, Family, Link, LinkConf, Route};
@@ -58,29 +60,26 @@ impl Facts {
             let alias = if link.up { link.alias.clone() } else { String::new() };
             Link { alias, conf: LinkConf::default(), ..link.clone() }
         };
-        difference(
-            "links",
-            self.links.iter().map(unset).collect(),
-            dump.links().map(unset).collect(),
-        )
-        .or_else(|| {
-            difference("addresses", self.addresses.iter().map(timeless).collect(), addresses)
-        })
-        .or_else(|| difference("routes", self.routes.iter().cloned().collect(), routes))
+        let links: [Vec<_>; 2] =
+            [self.links.iter().map(unset).collect(), dump.links().map(unset).collect()];
+        let known: Vec<_> = self.addresses.iter().map(timeless).collect();
+        let known_routes: Vec<_> = self.routes.iter().cloned().collect();
+        difference("links", &links[0], &links[1])
+            .or_else(|| difference("addresses", &known, &addresses))
+            .or_else(|| difference("routes", &known_routes, &routes))
     }
 }
 
 fn difference<T: PartialEq + std::fmt::Debug>(
     what: &str,
-    known: Vec<T>,
-    there: Vec<T>,
+    known: &[T],
+    there: &[T],
 ) -> Option<String> {
     let only = |one: &[T], other: &[T]| {
         one.iter().filter(|x| !other.contains(x)).map(|x| format!("\n  {x:?}")).collect::<String>()
     };
-    let differ = || {
-        format!("{what}: known only:{}\n there only:{}", only(&known, &there), only(&there, &known))
-    };
+    let differ =
+        || format!("{what}: known only:{}\n there only:{}", only(known, there), only(there, known));
     (known != there).then(differ)
 }
 
@@ -300,14 +299,19 @@ fn holds(commands: impl Strategy<Value = String>, length: usize, may_list_again:
         ..Config::with_cases(cases.unwrap_or(24))
     };
     let commands = prop::collection::vec(commands, 1..length);
-    let result = TestRunner::new(config).run(&commands, |commands| {
-        let mut result = Ok(());
-        in_namespace(|| async { result = follows(&commands, may_list_again).await });
-        result.map_err(TestCaseError::fail)
+    as_superuser(|| {
+        if let Err(why) = in_fresh_namespace(async {}) {
+            return skip(&why);
+        }
+        let result = TestRunner::new(config).run(&commands, |commands| {
+            in_fresh_namespace(follows(&commands, may_list_again))
+                .and_then(|result| result)
+                .map_err(TestCaseError::fail)
+        });
+        if let Err(error) = result {
+            panic!("{error}");
+        }
     });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
 }
 
 #[test]

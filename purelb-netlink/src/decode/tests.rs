@@ -193,11 +193,12 @@ fn route(destination: &str, attributes: Vec<RouteAttribute>) -> RouteMessage {
 }
 
 fn inserted(message: RouteMessage) -> Option<(Destination, Entry)> {
-    match decoded(RouteNetlinkMessage::NewRoute(message), 0) {
-        Message::RouteIs(to, entry, _) => Some((to, entry)),
-        Message::Other => None,
-        other => panic!("{other:?}"),
+    let message = decoded(RouteNetlinkMessage::NewRoute(message), 0);
+    if let Message::RouteIs(to, entry, _) = message {
+        return Some((to, entry));
     }
+    assert_eq!(message, Message::Other);
+    None
 }
 
 fn v4(ip: [u8; 4]) -> RouteAddress {

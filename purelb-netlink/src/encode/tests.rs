@@ -147,7 +147,7 @@ proptest! {
         let raw = wire::messages(&bytes).next().expect("one message").expect("well-formed");
         let broadcast = match net {
             IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast().into()),
-            _ => None,
+            IpNet::V4(_) | IpNet::V6(_) => None,
         };
         let expected = Address {
             link,

@@ -193,7 +193,7 @@ fn routes_by_a_gateway_are_kept_only_where_they_matter() {
 fn what_is_told_twice_counts_once() {
     let one = via(&[hop(LEFT, "192.0.2.1")]);
     let two = via(&[hop(LEFT, "192.0.2.2")]);
-    let start = [("0.0.0.0/0", one.clone(), FIRST), ("0.0.0.0/0", two.clone(), APPEND)];
+    let start = [("0.0.0.0/0", one, FIRST), ("0.0.0.0/0", two.clone(), APPEND)];
     let mut table = table(&start);
     assert_eq!(table.insert(to("0.0.0.0/0"), two.clone(), APPEND), Ok(vec![]));
     assert_eq!(table.remove(to("0.0.0.0/0"), two.clone()).len(), 1);

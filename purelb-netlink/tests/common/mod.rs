@@ -16,24 +16,21 @@ const INSIDE: &str = "PURELB_TEST_IN_NAMESPACE";
 /// How long a fact may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Runs `test` on this thread, in a fresh network namespace with `lo` up. The superuser moves the
-/// thread; anybody else starts this test once more in a user namespace, where that is allowed.
+/// Runs `test` on this thread, in a fresh network namespace with `lo` up.
 pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
-    if !rustix::process::geteuid().is_root() {
-        return again_in_user_namespace();
-    }
-    // Only the network namespace of this thread changes, and nothing else runs on it.
-    #[allow(deprecated, reason = "the other one is unsafe; this flag does not touch descriptors")]
-    let moved = rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET);
-    if let Err(error) = moved {
-        return skip(&format!("no network namespace: {error}"));
-    }
-    ip("link set lo up");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(test());
+    as_superuser(|| {
+        if let Err(why) = in_fresh_namespace(test()) {
+            skip(&why);
+        }
+    });
 }
 
-fn again_in_user_namespace() {
+/// Runs `test` if this is the superuser. For anybody else it starts this test once more in a user
+/// namespace, where that is allowed.
+pub(crate) fn as_superuser(test: impl FnOnce()) {
+    if rustix::process::geteuid().is_root() {
+        return test();
+    }
     if std::env::var_os(INSIDE).is_some() {
         return skip("the user namespace does not make one the superuser");
     }
@@ -58,8 +55,19 @@ fn again_in_user_namespace() {
     }
 }
 
+/// Moves this thread into a fresh network namespace and runs `test` there.
+pub(crate) fn in_fresh_namespace<T>(test: impl Future<Output = T>) -> Result<T, String> {
+    // Only the network namespace of this thread changes, and nothing else runs on it.
+    #[allow(deprecated, reason = "the other one is unsafe; this flag does not touch descriptors")]
+    let moved = rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET);
+    moved.map_err(|error| format!("no network namespace: {error}"))?;
+    ip("link set lo up");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    Ok(runtime.block_on(test))
+}
+
 /// A test whose needs are not met says so, and fails where they are required.
-fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     let required = std::env::var("PURELB_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|tier| tier.trim() == "kernel"), "required, but {why}");
     println!("skipped: {why}");
