@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::config::{Selection, select};
+use crate::config::{ApiOutage, Selection, select};
 use crate::group::Group;
 use crate::host::{Address, AddressKey, Family, Link, LinkIndex};
 use crate::link::{Policy, Unidentified};
@@ -214,6 +214,13 @@ impl NodeAgent {
                 agent: config.agent.clone(),
                 problem: config.spec.as_ref().err().cloned(),
                 node: self.me.clone(),
+            });
+        }
+        if config.spec.as_ref().is_ok_and(|spec| spec.api_outage == ApiOutage::Hold) {
+            self.tell(NodeNotice::NotSupported {
+                setting: "apiOutage: Hold",
+                instead: "addresses are withdrawn as with apiOutage: Withdraw",
+                agent: config.agent.clone(),
             });
         }
         self.config = Some(config);

@@ -67,6 +67,15 @@ pub enum NodeNotice {
         /// The Service concerned, if one is.
         service: Option<ServiceRef>,
     },
+    /// The configuration asks for something that this version does not do.
+    NotSupported {
+        /// What, as it is written.
+        setting: &'static str,
+        /// What is done instead.
+        instead: &'static str,
+        /// The LBNodeAgent that asks for it.
+        agent: Option<AgentRef>,
+    },
     /// The local interface of a family could not be identified.
     Unidentified {
         /// The family.
@@ -125,7 +134,7 @@ impl Notice for NodeNotice {
                 Some(NotConfigured::Invalid { .. }) => Level::Error,
             },
             Self::Contested { .. } | Self::KernelFailed { .. } => Level::Error,
-            Self::Foreign { .. } => Level::Warning,
+            Self::Foreign { .. } | Self::NotSupported { .. } => Level::Warning,
             Self::Unidentified { is_ambiguous: true, .. } => Level::Error,
             Self::Unidentified { is_ambiguous: false, .. } => Level::Info,
             Self::Withheld { why, .. } => match why {
@@ -148,6 +157,7 @@ impl Notice for NodeNotice {
             }
             Self::Contested { .. } => Some("DuplicateNode"),
             Self::Foreign { .. } => Some("AddressConflict"),
+            Self::NotSupported { .. } => Some("ConfigIgnored"),
             Self::KernelFailed { service: Some(_), .. } => Some("AnnouncementFailed"),
             Self::Unidentified { is_ambiguous: true, .. } => Some("InterfaceUnidentified"),
             Self::Configured { .. }
@@ -176,7 +186,9 @@ impl Notice for NodeNotice {
             | Self::Foreign { service, .. }
             | Self::KernelFailed { service: Some(service), .. }
             | Self::Withheld { service, .. } => about_service(service),
-            Self::Configured { agent, .. } | Self::Unidentified { agent, .. } => about_agent(agent),
+            Self::Configured { agent, .. }
+            | Self::NotSupported { agent, .. }
+            | Self::Unidentified { agent, .. } => about_agent(agent),
             Self::Contested { .. }
             | Self::Identified { .. }
             | Self::KernelFailed { service: None, .. } => Regarding::Node,
@@ -219,6 +231,9 @@ impl fmt::Display for NodeNotice {
             }
             Self::KernelFailed { action, error, service: _ } => {
                 write!(f, "cannot {}: {error}", describe(action))
+            }
+            Self::NotSupported { setting, instead, agent: _ } => {
+                write!(f, "{setting} is not supported yet: {instead}")
             }
             Self::Unidentified { family, why, is_ambiguous, virtual_interface, agent: _ } => {
                 if *is_ambiguous {

@@ -111,9 +111,9 @@ impl World {
             None => {}
             // The object has changed or gone, and the watch says how.
             Some(error) if error.is_conflict() || error.is_not_found() => {
-                debug!(ticket = outcome.ticket.0, %error, "nothing was written");
+                debug!(object = outcome.object, %error, "nothing was written");
             }
-            Some(error) => warn!(ticket = outcome.ticket.0, %error, "a write failed"),
+            Some(error) => warn!(object = outcome.object, %error, "a write failed"),
         }
         Event::Written { ticket: outcome.ticket, result: outcome.written }
     }

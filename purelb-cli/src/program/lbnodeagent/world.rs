@@ -273,7 +273,8 @@ impl World {
             NodeNotice::Configured { .. }
             | NodeNotice::Contested { .. }
             | NodeNotice::Foreign { .. }
-            | NodeNotice::KernelFailed { .. } => {}
+            | NodeNotice::KernelFailed { .. }
+            | NodeNotice::NotSupported { .. } => {}
         }
     }
 
