@@ -1,6 +1,8 @@
 //! The built `allocator` against the in-memory API: Services get addresses, people are told, and the
 //! program ends as it should.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 use std::net::TcpListener as StdListener;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};

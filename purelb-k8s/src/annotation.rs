@@ -1,14 +1,14 @@
-//! Names in the API that programs outside this project read or write too.
+//! The annotations `purelb.io/…`, which programs outside this project read and write too.
+
+pub use purelb_core::allocator::{
+    ALLOCATED_BY, ALLOCATED_FROM, POOL_TYPE, RE_EVALUATE, SKIP_IPV6_DAD,
+};
 
 /// The prefix of all our annotations.
 pub const PREFIX: &str = "purelb.io/";
 
 /// `purelb.io/addresses` (Service, set by users): the addresses wanted.
 pub const ADDRESSES: &str = "purelb.io/addresses";
-/// `purelb.io/allocated-by` (Service, set by the allocator).
-pub const ALLOCATED_BY: &str = "purelb.io/allocated-by";
-/// `purelb.io/allocated-from` (Service, set by the allocator): the group, or several.
-pub const ALLOCATED_FROM: &str = "purelb.io/allocated-from";
 /// `purelb.io/allow-shared-ip` (Service, set by users): the sharing key.
 pub const ALLOW_SHARED_IP: &str = "purelb.io/allow-shared-ip";
 /// `purelb.io/announcing-IPv4` (Service, set by node agents).
@@ -19,14 +19,8 @@ pub const ANNOUNCING_V6: &str = "purelb.io/announcing-IPv6";
 pub const MULTI_POOL: &str = "purelb.io/multi-pool";
 /// `purelb.io/node-affinity` (Service, set by users).
 pub const NODE_AFFINITY: &str = "purelb.io/node-affinity";
-/// `purelb.io/pool-type` (Service, set by the allocator): `local` or `remote`.
-pub const POOL_TYPE: &str = "purelb.io/pool-type";
-/// `purelb.io/re-evaluate` (Service, set by users, removed by the allocator).
-pub const RE_EVALUATE: &str = "purelb.io/re-evaluate";
 /// `purelb.io/service-group` (Service, set by users).
 pub const SERVICE_GROUP: &str = "purelb.io/service-group";
-/// `purelb.io/skip-ipv6-dad` (Service, set by the allocator).
-pub const SKIP_IPV6_DAD: &str = "purelb.io/skip-ipv6-dad";
 
 /// `purelb.io/attempt` (Lease): which write of its process it is.
 pub const ATTEMPT: &str = "purelb.io/attempt";

@@ -47,6 +47,8 @@ pub type Writing = BoxFuture<'static, Outcome>;
 pub struct Outcome {
     /// The action's.
     pub ticket: Ticket,
+    /// What was written, for the log.
+    pub object: String,
     /// What the allocator is to be told.
     pub written: Written,
     /// What went wrong, if something did.
@@ -56,7 +58,7 @@ pub struct Outcome {
 impl Outcome {
     /// A uid that is another one's is refused as a change of it (422), or as an object that is not
     /// there (409).
-    fn new(ticket: Ticket, result: Result<(), ApiError>) -> Self {
+    fn new(ticket: Ticket, object: String, result: Result<(), ApiError>) -> Self {
         let error = result.err();
         let written = match &error {
             None => Written::Accepted,
@@ -69,7 +71,7 @@ impl Outcome {
             Some(error) if error.is_conflict() => Written::Conflict,
             Some(error) => Written::Failed { error: error.to_string() },
         };
-        Self { ticket, written, error }
+        Self { ticket, object, written, error }
     }
 }
 
@@ -109,17 +111,18 @@ impl Writer {
     /// Removes the annotation `purelb.io/re-evaluate` of a Service.
     pub fn re_evaluated(&self, ticket: Ticket, service: &ServiceKey, uid: &Uid) -> Writing {
         let request = removal(service, uid, None, [annotation::RE_EVALUATE]);
-        self.one(ticket, request)
+        self.one(ticket, format!("Service {service}"), request)
     }
 
     /// Writes a group's status. The API server does not compare the uid here: a group that was
     /// deleted and created again in between shows the old one's status until its own is written.
     pub fn status(&self, write: &StatusWrite) -> Writing {
-        self.one(write.ticket, self.status_request(write))
+        self.one(write.ticket, format!("ServiceGroup {}", write.group), self.status_request(write))
     }
 
     fn answer(&self, ticket: Ticket, answer: Answer) -> Writing {
         let client = self.client.clone();
+        let object = format!("Service {}", answer.service);
         let write = async move {
             let text = client.request_text(answer.request()?).await?;
             let Shown { metadata: left } = serde_json::from_str(&text)?;
@@ -136,16 +139,21 @@ impl Writer {
             }
             Ok(())
         };
-        async move { Outcome::new(ticket, within(TIMEOUT, write).await) }.boxed()
+        async move { Outcome::new(ticket, object, within(TIMEOUT, write).await) }.boxed()
     }
 
-    fn one(&self, ticket: Ticket, request: Result<Request<Vec<u8>>, ApiError>) -> Writing {
+    fn one(
+        &self,
+        ticket: Ticket,
+        object: String,
+        request: Result<Request<Vec<u8>>, ApiError>,
+    ) -> Writing {
         let client = self.client.clone();
         let write = async move {
             client.request_text(request?).await?;
             Ok(())
         };
-        async move { Outcome::new(ticket, within(TIMEOUT, write).await) }.boxed()
+        async move { Outcome::new(ticket, object, within(TIMEOUT, write).await) }.boxed()
     }
 
     fn status_request(&self, write: &StatusWrite) -> Result<Request<Vec<u8>>, ApiError> {

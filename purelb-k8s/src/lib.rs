@@ -1,4 +1,14 @@
 //! PureLB's Kubernetes adapter: API objects as facts and actions of `purelb-core`.
+//!
+//! * in: [`watch`] (objects as changes), [`leases`] (leases with every version), made sense of by
+//!   [`convert`];
+//! * out: [`apply`] (the allocator's answers), [`announce`] (the agents' annotations),
+//!   [`leases::LeaseWriter`], [`notice`] (Events);
+//! * [`client`]: the connection; [`api`]: our custom resources; [`annotation`]: names.
+//!
+//! Nothing here runs by itself: streams and futures are polled by their owner, who knows when to stop.
+//! Every request has a deadline, is sent once, and is cancelled by dropping its future; whether and
+//! when to ask again is the caller's decision, except that a watch begins again for ever.
 
 pub mod annotation;
 pub mod announce;

@@ -1,5 +1,7 @@
 //! The definitions in `deploy/crds` are what the types say. `UPDATE_FIXTURES=1` writes them anew.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 use std::path::Path;
 
 use purelb_k8s::api;

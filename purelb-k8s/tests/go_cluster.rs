@@ -2,6 +2,8 @@
 //!
 //! `fixtures/*.yaml` are objects as that cluster's API server gave them out.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;

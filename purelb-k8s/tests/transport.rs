@@ -1,5 +1,12 @@
 //! Exact requests, and answers that no sound server gives, over a transport that the test plays.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test says by panicking what is wrong, and JSON reads best where it is used"
+)]
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    fn parsed(endpoints: serde_json::Value) -> Slice {
+    fn parsed(endpoints: impl serde::Serialize) -> Slice {
         let object = json!({
             "metadata": { "name": "web-1", "namespace": "shop", "labels": { SERVICE_NAME: "web" } },
             "addressType": "IPv4",

@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    fn parsed(annotations: serde_json::Value, spec: serde_json::Value) -> LeaseContent {
+    fn parsed(annotations: impl serde::Serialize, spec: impl serde::Serialize) -> LeaseContent {
         let object = json!({
             "metadata": { "name": "purelb-node-n1", "resourceVersion": "7", "annotations": annotations },
             "spec": spec,

@@ -1,7 +1,7 @@
 //! What people are told: log lines, Events and metrics, out of one value.
 
 use purelb_core::allocator::{How, Notice, ServiceNotice, Severity, Written};
-use purelb_core::name::Namespace;
+use purelb_core::name::{GroupName, Namespace};
 use purelb_k8s::apply::Outcome;
 use purelb_k8s::notice::{self, About, Recorder};
 use tracing::{info, warn};
@@ -116,7 +116,7 @@ impl People {
             }
             ServiceNotice::Refused(refusal) => {
                 let rejection = Rejection {
-                    pool: refusal.group().map_or("<unknown>".to_owned(), ToString::to_string),
+                    pool: refusal.group().map_or("<unknown>", GroupName::as_str).to_owned(),
                     reason: refusal.metric_reason(),
                 };
                 self.metrics.rejected.get_or_create(&rejection).inc();

@@ -45,8 +45,8 @@ pub(super) struct World {
 
 /// What a watch says.
 enum Heard {
-    Event(Event),
-    Lease(LeaseEvent),
+    Event(Box<Event>),
+    Lease(Box<LeaseEvent>),
 }
 
 /// Why the allocator ended.
@@ -70,12 +70,12 @@ impl World {
         let leases = leases::watch(client.clone(), namespace, Pace::default());
         let watches = SelectAll::from_iter([
             watch::services(client.clone())
-                .map(|change| Heard::Event(Event::Services(change)))
+                .map(|change| Heard::Event(Box::new(Event::Services(change))))
                 .boxed(),
             watch::service_groups(client.clone(), namespace)
-                .map(|change| Heard::Event(Event::Groups(change)))
+                .map(|change| Heard::Event(Box::new(Event::Groups(change))))
                 .boxed(),
-            leases.map(Heard::Lease).boxed(),
+            leases.map(|event| Heard::Lease(Box::new(event))).boxed(),
         ]);
         Ok(Self {
             facts: [Event::Settings(settings)].into(),
@@ -126,7 +126,7 @@ impl Host for World {
     fn perform(&mut self, actions: Vec<Action>, facts: &mut VecDeque<Event>) {
         for action in actions {
             match action {
-                Action::Ipam(request) => facts.push_back(unanswered(request)),
+                Action::Ipam(request) => facts.push_back(unanswered(&request)),
                 Action::Notice(notice) => self.people.tell(&notice),
                 Action::Patch(patch) => self.waiting.push_back(self.writer.patch(patch)),
                 Action::ReEvaluated { ticket, service, uid } => {
@@ -165,8 +165,8 @@ impl Host for World {
                     return Ok(self.written(outcome));
                 }
                 heard = self.watches.next() => match heard {
-                    Some(Heard::Event(event)) => return Ok(event),
-                    Some(Heard::Lease(event)) => self.subnets.handle(event, Instant::now()),
+                    Some(Heard::Event(event)) => return Ok(*event),
+                    Some(Heard::Lease(event)) => self.subnets.handle(*event, Instant::now()),
                     None => return Err(Ended::WatchesLost),
                 },
                 () = sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => {
@@ -193,7 +193,7 @@ fn stopped() -> Ended {
 }
 
 /// The reply to a call of a sidecar.
-fn unanswered(request: IpamRequest) -> Event {
+fn unanswered(request: &IpamRequest) -> Event {
     let result = Err(IpamError::Other { code: "UNIMPLEMENTED".to_owned() });
     Event::Ipam(IpamReply { ticket: request.ticket, result })
 }
