@@ -247,6 +247,8 @@ fn route(body: &[u8]) -> Result<Option<(Destination, Entry)>, Malformed> {
     let (mut source, mut nexthop_id, mut hops) = (None, None, Vec::new());
     let (mut link, mut gateway) = (None, None);
     let mut extras = DefaultHasher::new();
+    // A message about several next hops of IPv6 gives one's metrics for all.
+    let has_extras = family == Family::V4;
     for_each_attribute(&body[ROUTE_HEADER..], |kind, value| {
         match kind {
             libc::RTA_DST => destination = Some(ip(family, value)?),
@@ -258,7 +260,9 @@ fn route(body: &[u8]) -> Result<Option<(Destination, Entry)>, Malformed> {
             libc::RTA_MULTIPATH => hops = multipath(family, value, &mut extras)?,
             libc::RTA_TABLE => table = number(value)?,
             RTA_NH_ID => nexthop_id = Some(number(value)?),
-            libc::RTA_METRICS | libc::RTA_FLOW | libc::RTA_ENCAP => (kind, value).hash(&mut extras),
+            libc::RTA_METRICS | libc::RTA_FLOW | libc::RTA_ENCAP if has_extras => {
+                (kind, value).hash(&mut extras);
+            }
             _ => {}
         }
         Ok(())
@@ -272,7 +276,8 @@ fn route(body: &[u8]) -> Result<Option<(Destination, Entry)>, Malformed> {
     let destination = IpNet::new(destination.unwrap_or_else(|| family.everything().addr()), prefix)
         .map_err(|_| Malformed::new("a prefix is too long"))?
         .trunc();
-    let entry = Entry { kind, protocol, scope, source, nexthop_id, extras: extras.finish(), hops };
+    let extras = if has_extras { extras.finish() } else { 0 };
+    let entry = Entry { kind, protocol, scope, source, nexthop_id, extras, hops };
     Ok(Some((Destination { net: destination, tos, metric }, entry)))
 }
 
@@ -301,10 +306,7 @@ fn multipath(
             }
             Ok(())
         })?;
-        // The siblings of an IPv6 route are told apart by link and gateway alone.
-        if family == Family::V4 {
-            weight.hash(extras);
-        }
+        weight.hash(extras);
         hops.push(Hop { link, gateway, dead: u32::from(flags) & RTNH_F_DEAD != 0 });
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }

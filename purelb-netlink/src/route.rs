@@ -61,7 +61,8 @@ pub struct Entry {
     pub source: Option<IpAddr>,
     /// The number of the nexthop object that it uses, if it does.
     pub nexthop_id: Option<u32>,
-    /// A digest of what else tells routes apart: metrics, realm, encapsulation, weights.
+    /// A digest of what else tells IPv4 routes apart: metrics, realm, encapsulation, weights. IPv6
+    /// siblings are told apart by link and gateway alone.
     pub extras: u64,
     /// Where packets go.
     pub hops: Vec<Hop>,
