@@ -45,7 +45,8 @@ pub struct Pace {
     pub request: Duration,
     /// A watch without a message for this long is taken for dead and begun anew from where it was.
     pub idle: Duration,
-    /// At most this long from one attempt to the next; attempts begin at a sixteenth of it.
+    /// The longest pause between attempts; the first is a sixteenth of it, each further one twice as
+    /// long, and all are cut by up to half at random.
     pub retry: Duration,
 }
 
