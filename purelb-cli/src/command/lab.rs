@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::lab::cluster::Cluster;
+use crate::lab::cluster::{Cluster, ClusterError};
 use crate::lab::demo::{Outcome, demo};
 use crate::lab::state::{Directory, Labs};
 use crate::lab::stop::Stop;
@@ -103,13 +103,11 @@ fn prepare() -> Result<Directory, ExitCode> {
 
 fn up(directory: Directory, logs: Option<PathBuf>) -> Result<(), ExitCode> {
     let stop = Stop::default();
-    let mut cluster = Cluster::start(directory, logs, &stop).map_err(|error| complain(&error))?;
-    let client = cluster.api().client();
-    for sample in [samples::NODE_AGENT, samples::LOCAL_GROUP, samples::ROUTED_GROUP] {
-        client.apply(sample).map_err(|error| complain(&error))?;
-    }
-    cluster.start_programs().map_err(|error| complain(&error))?;
-    cluster.publish().map_err(|error| complain(&error))?;
+    let mut cluster = match start(directory, logs, &stop) {
+        Ok(cluster) => cluster,
+        Err(_) if stop.is_requested() => return Ok(()),
+        Err(error) => return Err(complain(&error)),
+    };
     let words = format!(
         "The lab is up: node1, node2, node3, router, client and hub.\n\
          \n\
@@ -130,11 +128,28 @@ fn up(directory: Directory, logs: Option<PathBuf>) -> Result<(), ExitCode> {
     let _ = writeln!(std::io::stdout(), "{words}");
     let fallen = stop.wait_or(|| cluster.fallen());
     let mut problems = cluster.end_programs();
-    problems.extend(fallen.map(|(program, status)| format!("{program} ended by itself: {status}")));
+    if let Some((program, status)) = fallen {
+        problems.insert(0, format!("{program} ended by itself: {status}"));
+    }
     if problems.is_empty() {
         return Ok(());
     }
     Err(complain(&problems.join("; ")))
+}
+
+fn start(
+    directory: Directory,
+    logs: Option<PathBuf>,
+    stop: &Stop,
+) -> Result<Cluster, ClusterError> {
+    let mut cluster = Cluster::start(directory, logs, stop)?;
+    let client = cluster.api().client();
+    for sample in [samples::NODE_AGENT, samples::LOCAL_GROUP, samples::ROUTED_GROUP] {
+        client.apply(sample)?;
+    }
+    cluster.start_programs()?;
+    cluster.publish()?;
+    Ok(cluster)
 }
 
 fn complain(error: &dyn Display) -> ExitCode {

@@ -35,8 +35,9 @@ impl Background {
         self.handle.spawn(task);
     }
 
-    /// Turns SIGINT, SIGTERM and SIGHUP into a raised `stop`; a second one ends the process on the
-    /// spot (the kernel then removes all that the lab made).
+    /// Turns SIGINT, SIGTERM and SIGHUP into a raised `stop`. One wish may come as several signals,
+    /// to the process and to its group, so a second one means no more than the first; who is in a
+    /// hurry can kill the process, and the kernel removes all that the lab made.
     pub fn stop_on_signals(&self, stop: Stop) -> io::Result<()> {
         let _inside = self.handle.enter();
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -48,9 +49,6 @@ impl Background {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                     _ = hangup.recv() => {}
-                }
-                if stop.is_requested() {
-                    std::process::exit(130);
                 }
                 stop.request();
             }

@@ -23,6 +23,8 @@ const SOON: Duration = Duration::from_secs(10);
 /// The same for one that does: a lease lasts 5 s, and a small machine may be busy.
 const AFTER_A_LEASE: Duration = Duration::from_secs(20);
 
+const INTERRUPTED: &str = "Interrupted; the lab is removed.";
+
 /// How the tour ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -47,6 +49,10 @@ pub fn demo(directory: Directory, logs: Option<PathBuf>) -> Outcome {
     story.end("PureLB lab: a cluster of network namespaces on this machine");
     let cluster = match Cluster::start(directory, logs, &stop) {
         Ok(cluster) => cluster,
+        Err(_) if stop.is_requested() => {
+            story.end(INTERRUPTED);
+            return Outcome::Interrupted;
+        }
         Err(error) => {
             story.missed("the lab is set up", &Witness::Parent, &error);
             return Outcome::Failed;
@@ -176,7 +182,7 @@ impl Tour {
             Some(Halt::Interrupted) => {
                 self.cluster.end_programs();
                 drop(self.cluster);
-                self.story.end("Interrupted; the lab is removed.");
+                self.story.end(INTERRUPTED);
                 Outcome::Interrupted
             }
             Some(Halt::Failed) => {

@@ -1,6 +1,7 @@
 //! iproute2, the lab's hand for setting links and routes up, and its eye for seeing what is there.
 
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use thiserror::Error;
@@ -70,6 +71,8 @@ fn run(namespace: &Namespace, arguments: &str, input: &str) -> Result<String, Ip
                 .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
+                // Ctrl-C at the terminal is for the lab, not for what it is doing just then.
+                .process_group(0)
                 .spawn()?;
             if let Some(mut stdin) = child.stdin.take() {
                 stdin.write_all(input.as_bytes())?;

@@ -1,18 +1,23 @@
 //! The directory in which a running lab leaves word of itself, for `lab exec` and `lab down`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, getuid, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 const STATE: &str = "state.json";
+
+/// A file that a lab keeps locked (flock(2)) for as long as it lives. Unlike a process id it says
+/// the same in every PID namespace that shares the directory.
+const LOCK: &str = "lock";
 
 /// What a lab says about itself in its directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +42,7 @@ pub struct Labs(PathBuf);
 pub struct Directory {
     path: PathBuf,
     keep: bool,
+    _lock: File,
 }
 
 /// Why a lab could not be found, or leave word of itself.
@@ -114,13 +120,16 @@ impl Labs {
     /// Makes the directory of a new lab of this process, and removes those of labs that are gone.
     pub fn start(&self) -> Result<Directory, StateError> {
         self.running()?;
-        let path = self.0.join(std::process::id().to_string());
+        let name = std::process::id().to_string();
+        let (draft, path) = (self.0.join(format!("new-{name}")), self.0.join(name));
         let failed = |source| StateError::Directory { path: path.clone(), source };
-        if path.exists() {
-            fs::remove_dir_all(&path).map_err(failed)?;
-        }
-        fs::create_dir(&path).map_err(failed)?;
-        Ok(Directory { path, keep: false })
+        // It gets its place only once it is locked, so that nobody takes it for an old one.
+        fs::create_dir_all(&draft).map_err(failed)?;
+        let lock = File::create(draft.join(LOCK)).map_err(failed)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| failed(error.into()))?;
+        fs::rename(&draft, &path).map_err(failed)?;
+        Ok(Directory { path, keep: false, _lock: lock })
     }
 
     /// The labs that run, oldest first. What others left behind is removed.
@@ -129,17 +138,23 @@ impl Labs {
         let mut running = Vec::new();
         for entry in fs::read_dir(&self.0).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let Some(pid) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else {
+            // Others are being made, or kept.
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            if !name.iter().all(u8::is_ascii_digit) {
                 continue;
-            };
-            let state = fs::read(path.join(STATE)).ok();
-            let state = state.and_then(|text| serde_json::from_slice::<State>(&text).ok());
-            match (state, started(pid)) {
-                (Some(state), Some(started)) if state.started == started => running.push(state),
-                // One that is still being set up has said nothing yet.
-                (None, Some(_)) => {}
+            }
+            let Ok(lock) = File::open(path.join(LOCK)) else { continue };
+            if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
                 // If it cannot be removed now, the next lab tries again.
-                (Some(_) | None, _) => drop(fs::remove_dir_all(&path)),
+                let _ = fs::remove_dir_all(&path);
+                continue;
+            }
+            // One that is still being set up has said nothing yet.
+            let Ok(text) = fs::read(path.join(STATE)) else { continue };
+            let state = serde_json::from_slice::<State>(&text).map_err(|e| failed(e.into()))?;
+            // From another PID namespace its process cannot be reached.
+            if started(state.pid) == Some(state.started) {
+                running.push(state);
             }
         }
         running.sort_by_key(|state| (state.started, state.pid));
@@ -223,7 +238,9 @@ impl Directory {
         if kept.exists() {
             fs::remove_dir_all(&kept)?;
         }
-        fs::remove_file(self.path.join(STATE)).or_else(ignore_missing)?;
+        for file in [STATE, LOCK] {
+            fs::remove_file(self.path.join(file)).or_else(ignore_missing)?;
+        }
         fs::rename(&self.path, &kept)?;
         self.keep = true;
         Ok(kept)
@@ -293,15 +310,23 @@ mod tests {
     fn what_a_dead_lab_left_is_swept_away() {
         let temporary = Temporary::new("purelb-state-stale");
         let labs = Labs::in_directory(temporary.0.clone()).unwrap();
+        let dead = temporary.0.join("12345");
+        fs::create_dir(&dead).unwrap();
+        fs::write(dead.join(LOCK), "").unwrap();
+        fs::write(dead.join(STATE), serde_json::to_vec(&state()).unwrap()).unwrap();
+        assert_eq!(labs.running().unwrap(), []);
+        assert!(!dead.exists());
+    }
+
+    #[test]
+    fn a_lab_whose_process_cannot_be_reached_is_left_alone() {
+        let temporary = Temporary::new("purelb-state-unreachable");
+        let labs = Labs::in_directory(temporary.0.clone()).unwrap();
         let directory = labs.start().unwrap();
-        // A later process with the same id.
+        // As in another PID namespace, where the process id means somebody else.
         directory.publish(&State { started: 1, ..state() }).unwrap();
         assert!(matches!(labs.find(None), Err(StateError::NoneRuns)));
-        assert!(!directory.path.exists());
-        // A process that is gone: ids end far below.
-        fs::create_dir(temporary.0.join("2147483647")).unwrap();
-        assert_eq!(labs.running().unwrap(), []);
-        assert!(!temporary.0.join("2147483647").exists());
+        assert!(directory.path.exists());
     }
 
     #[test]

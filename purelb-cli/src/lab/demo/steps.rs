@@ -58,7 +58,10 @@ impl Tour {
 
     pub(super) fn start_the_programs(&mut self) -> Result<(), Halt> {
         self.story.step("One allocator, and an lbnodeagent on each node");
-        self.act("starting four processes, each in its namespace", Cluster::start_programs)?;
+        self.act("starting four processes, each in its namespace", |cluster| {
+            cluster.start_programs()?;
+            cluster.publish()
+        })?;
         let names: Vec<_> =
             self.cluster.topology().nodes().iter().map(|node| node.name().to_owned()).collect();
         self.see(
