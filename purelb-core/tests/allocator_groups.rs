@@ -111,6 +111,59 @@ mod sharing {
     }
 
     #[test]
+    fn who_changes_is_who_yields_and_never_a_sharer_that_looks_first() {
+        let mut world = World::with([local("default", &[V4, "2001:db8::100-2001:db8::100"])]);
+        world.create("six", |s| s.v6());
+        world.create("a", |s| s.preferring_dual().shares("k").on(&[80]));
+        world.create("b", |s| s.shares("k").on(&[81]));
+        world.run();
+        assert!(
+            world.refusal("a").contains("no free IPv6"),
+            "so it looks whenever something changes"
+        );
+        world.edit("b", |s| s.on(&[80]));
+        world.run();
+        assert_eq!(world.addresses("a"), ["192.0.2.100"]);
+        assert_eq!(world.addresses("b"), NONE);
+    }
+
+    #[test]
+    fn one_that_is_leaving_is_not_in_the_way_of_one_that_stays() {
+        let mut world = World::with([local("default", &[V4])]);
+        world.create("a", |s| s.shares("k").on(&[80]));
+        world.create("b", |s| s.shares("k").on(&[81]));
+        world.run();
+        world.writes = Writes::Fail;
+        world.edit("a", |s| s.unshared());
+        world.group(local("default", &[V4, V6]));
+        world.run();
+        world.create("c", |s| s.shares("k").on(&[82]));
+        world.run();
+        assert_eq!(
+            world.addresses("c"),
+            NONE,
+            "the API still shows it on a Service without the key"
+        );
+        world.writes = Writes::Work;
+        world.calm();
+        assert_eq!(world.addresses("b"), ["192.0.2.100"]);
+        assert_eq!(world.addresses("a"), ["192.0.2.101"]);
+        assert_eq!(world.addresses("c"), ["192.0.2.100"]);
+    }
+
+    #[test]
+    fn a_terminating_sharer_costs_nobody_his_address() {
+        let mut world = World::with([local("default", &[V4])]);
+        world.create("a", |s| s.shares("k").on(&[80]));
+        world.create("b", |s| s.shares("k").on(&[81]));
+        world.run();
+        world.edit("b", |s| s.on(&[80]).with(|s| s.is_deleting = true));
+        world.group(local("default", &[V4, V6]));
+        world.calm();
+        assert_eq!(world.addresses("a"), ["192.0.2.100"]);
+    }
+
+    #[test]
     fn a_key_binds_within_a_group() {
         let mut world =
             World::with([local("default", &[V4]), local("x", &["198.51.100.1-198.51.100.9"])]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use allocator_world::*;
 use purelb_core::group::GroupSpec;
-use purelb_core::name::ServiceKey;
+use purelb_core::service::Service;
 
 const V4: &str = "192.0.2.100-192.0.2.103";
 const V6: &str = "2001:db8::100-2001:db8::103";
@@ -19,7 +19,7 @@ fn nothing_is_decided_before_every_kind_is_listed() {
 
     #[allow(clippy::disallowed_methods)]
     let now = std::time::Instant::now();
-    let service = purelb_core::service::Service::new(key("web"), "u");
+    let service = Service::new(key("web"), "u");
     let events = [
         Event::Services(Change::Listed(vec![service])),
         Event::Groups(Change::Listed(vec![local("default", &[V4])])),
@@ -555,6 +555,67 @@ fn a_write_whose_outcome_is_lost_does_no_harm() {
 }
 
 #[test]
-fn keys_read_as_people_write_them() {
-    assert_eq!(key("shop/web"), ServiceKey::new("shop", "web"));
+fn what_the_go_purelb_wrote_is_taken_over_without_a_write() {
+    let mut world = World::new();
+    world.group(local("default", &["192.0.2.100-192.0.2.120", "2001:db8:1::100-2001:db8:1::1ff"]));
+    let mut routed =
+        remote("routed", &["198.51.100.10-198.51.100.20", "2001:db8:2::/120@2001:db8:2::/64"]);
+    if let GroupSpec::Remote { pools } = &mut routed.kind {
+        pools.v6[0].aggregation = Some("/128".to_owned());
+    }
+    world.group(routed);
+    let shared = |s: Service, port| {
+        let s = s.branded("default").shows(&["192.0.2.110"]).shares("k1");
+        s.asks("192.0.2.110").on(&[port])
+    };
+    let remote = |s: Service| {
+        let s = s.branded("routed").of("routed");
+        s.with(|s| s.annotations.pool_type = Some("remote".to_owned()))
+    };
+    world.create("plain", |s| s.branded("default").shows(&["192.0.2.100"]));
+    world
+        .create("dual", |s| s.branded("default").shows(&["192.0.2.101", "2001:db8:1::100"]).dual());
+    world.create("legacy", |s| {
+        let s = s.branded("default").shows(&["192.0.2.119"]);
+        s.with(|s| s.load_balancer_ip = Some("192.0.2.119".to_owned()))
+    });
+    world.create("remote", |s| {
+        remote(s).shows(&["198.51.100.10", "2001:db8:2::"]).preferring_dual()
+    });
+    world.create("shared-a", |s| shared(s, 80));
+    world.create("shared-b", |s| shared(s, 443));
+    world.create("wanted", |s| s.branded("default").shows(&["192.0.2.115"]).asks("192.0.2.115"));
+    world.create("refused", |s| s.asks("203.0.113.9"));
+    world.restart();
+    world.calm();
+    assert!(world.patches.is_empty(), "{:?}", world.patches);
+    assert_eq!(world.refusal("refused"), "203.0.113.9 is in no ServiceGroup that can be used");
+    let (default, routed) = (world.group_status("default"), world.group_status("routed"));
+    assert_eq!((default.allocated_v4, default.available_v4), (5, Some(16)));
+    assert_eq!((default.allocated_v6, default.available_v6), (1, Some(255)));
+    assert_eq!((routed.allocated_v6, routed.available_v6), (1, Some(255)));
+}
+
+#[test]
+fn both_families_follow_the_same_rules() {
+    let play = |family: &str| {
+        let (range, one) = match family {
+            "v4" => ("192.0.2.1-192.0.2.4", "192.0.2."),
+            _ => ("2001:db8::1-2001:db8::4", "2001:db8::"),
+        };
+        let of = |s: Service| if family == "v4" { s.v4() } else { s.v6() };
+        let mut world = World::with([local("default", &[range])]);
+        world.create("a", of);
+        world.create("b", |s| of(s).asks(&format!("{one}3")));
+        world.create("c", |s| of(s).shares("k").on(&[80]));
+        world.create("d", |s| of(s).shares("k").on(&[80, 81]));
+        world.create("e", of);
+        world.create("f", of);
+        world.delete("a");
+        world.edit("b", |s| s.asks(&format!("{one}1")));
+        world.calm();
+        let texts = world.told.iter().map(|line| line.replace(one, "@").replace(family, "@"));
+        texts.map(|line| line.replace("IPv4", "@").replace("IPv6", "@")).collect::<Vec<_>>()
+    };
+    assert_eq!(play("v4"), play("v6"));
 }

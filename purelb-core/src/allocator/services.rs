@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::allocator::Allocator;
 use crate::allocator::action::{Action, Patch, Release};
 use crate::allocator::answer::Answer;
 use crate::allocator::assign::{self, Assignment, Facts, group_of};
@@ -13,8 +12,11 @@ use crate::allocator::event::{Ticket, Written};
 use crate::allocator::intake::is_foreign;
 use crate::allocator::notice::{Cause, How, Remark, ServiceNotice};
 use crate::allocator::outbox::{Departed, Purpose, Wake};
+use crate::allocator::record::Record;
 use crate::allocator::refusal::Refusal;
+use crate::allocator::{Allocator, Catalog, Owner};
 use crate::name::{GroupName, ResourceVersion, ServiceKey, Uid};
+use crate::service::Service;
 
 impl Allocator {
     /// Decides about a Service and asks for what follows.
@@ -43,6 +45,11 @@ impl Allocator {
         let active_subnets = self.active_subnets.as_ref().unwrap_or(&none);
         let facts = Facts { catalog: &self.catalog, ledger: &self.ledger, active_subnets };
         let assignment = assign::assign(service, facts);
+        let owner = self.ledger.owner(&service.uid);
+        if owner.is_some_and(|owner| is_done(service, record, owner, &assignment, &self.catalog)) {
+            record.is_managed = true;
+            return;
+        }
         self.apply(key, assignment, now);
     }
 
@@ -278,4 +285,27 @@ impl Allocator {
             }
         }
     }
+}
+
+/// Whether a decision changes nothing, is known, and shows: what nearly every look at a Service finds.
+fn is_done(
+    service: &Service,
+    record: &Record,
+    owner: &Owner,
+    assignment: &Assignment,
+    catalog: &Catalog,
+) -> bool {
+    let is_quiet = assignment.refusal.is_none()
+        && assignment.remarks.is_empty()
+        && assignment.ask.is_none()
+        && assignment.how == How::InOrder
+        && record.refusal.is_none()
+        && record.remarks.is_empty()
+        && record.asked.is_none()
+        && record.waits_for.is_none();
+    is_quiet
+        && !service.annotations.re_evaluate
+        && !owner.has_leaving()
+        && assignment.held == owner.held()
+        && Answer::new(service, owner.held(), catalog).shows(service)
 }
