@@ -372,7 +372,7 @@ mod tests {
         let agents = [
             agent("a-all", vec![], given()),
             agent("z-rack", vec![on_rack.clone()], given()),
-            agent("y-rack", vec![on_rack.clone()], Local::Absent),
+            agent("y-rack", vec![on_rack], Local::Absent),
             agent("b-rack", vec![Requirement::Absent("rack".into())], given()),
         ];
         let Selection::Configured(chosen, _) = select(&agents, &labels) else { panic!() };

@@ -150,3 +150,102 @@ impl PoolIndex {
         (ip <= *last).then_some(*facts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::{GroupSpec, PoolSpec, PoolsSpec, ServiceGroup};
+
+    const REMOTE: Option<PoolFacts> =
+        Some(PoolFacts { announce: Announce::Remote, prefix_len: 24 });
+    const LOCAL: Option<PoolFacts> = Some(PoolFacts { announce: Announce::Local, prefix_len: 24 });
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn serving(links: &[(u32, &[&str])]) -> LocalNet {
+        let links = links.iter().map(|(link, subnets)| {
+            (LinkIndex(*link), subnets.iter().map(|text| net(text)).collect())
+        });
+        LocalNet { links: links.collect(), unidentified: None }
+    }
+
+    fn ambiguous() -> LocalNet {
+        let why = Unidentified::ManyDefaultRoutes { family: Family::V4, routes: vec![] };
+        LocalNet { links: vec![], unidentified: Some(why) }
+    }
+
+    #[test]
+    fn an_address_of_a_local_subnet_is_local_whatever_its_group_is() {
+        let local = serving(&[(2, &["192.0.2.0/24"])]);
+        let wanted = Placement::Local { link: LinkIndex(2), net: net("192.0.2.9/24") };
+        for origin in [REMOTE, LOCAL, None] {
+            assert_eq!(placement(ip("192.0.2.9"), origin, &local), wanted);
+        }
+    }
+
+    #[test]
+    fn the_preferred_link_wins_then_the_smallest_subnet() {
+        let local = serving(&[(3, &["192.0.2.0/24", "192.0.2.0/28"]), (2, &["192.0.2.0/30"])]);
+        let wanted = Placement::Local { link: LinkIndex(3), net: net("192.0.2.1/28") };
+        assert_eq!(placement(ip("192.0.2.1"), LOCAL, &local), wanted);
+    }
+
+    #[test]
+    fn a_remote_address_is_virtual_with_its_aggregation() {
+        let local = serving(&[(2, &["192.0.2.0/24"])]);
+        for local in [local, ambiguous(), LocalNet::default()] {
+            let wanted = Placement::Virtual { net: net("198.51.100.7/24"), why: Virtual::Remote };
+            assert_eq!(placement(ip("198.51.100.7"), REMOTE, &local), wanted);
+        }
+    }
+
+    #[test]
+    fn too_many_default_routes_put_it_on_the_virtual_interface_with_a_host_prefix() {
+        let wanted = Placement::Virtual { net: net("192.0.2.9/32"), why: Virtual::Unidentified };
+        assert_eq!(placement(ip("192.0.2.9"), LOCAL, &ambiguous()), wanted);
+        let wanted = Placement::Virtual { net: net("2001:db8::9/128"), why: Virtual::Unidentified };
+        assert_eq!(placement(ip("2001:db8::9"), None, &ambiguous()), wanted);
+    }
+
+    #[test]
+    fn no_default_route_at_all_withholds_it_with_the_reason() {
+        let why = Unidentified::NoDefaultRoute { family: Family::V4 };
+        let local = LocalNet { links: vec![], unidentified: Some(why.clone()) };
+        let wanted = Placement::Nowhere(Nowhere::Unidentified(why));
+        assert_eq!(placement(ip("192.0.2.9"), LOCAL, &local), wanted);
+        let elsewhere = serving(&[(2, &["198.51.100.0/24"])]);
+        let wanted = Placement::Nowhere(Nowhere::NoSubnet);
+        assert_eq!(placement(ip("192.0.2.9"), LOCAL, &elsewhere), wanted);
+    }
+
+    #[test]
+    fn the_index_finds_the_pool_of_the_group_that_sorts_first() {
+        let group = |name: &str, pool: &str, aggregation: Option<&str>| {
+            let spec = PoolSpec {
+                field: "v4pool".into(),
+                pool: pool.into(),
+                subnet: "10.0.0.0/8".into(),
+                aggregation: aggregation.map(str::to_owned),
+            };
+            let pools = PoolsSpec { v4: vec![spec], ..PoolsSpec::default() };
+            Group::parse(&ServiceGroup::new(name, name, GroupSpec::Remote { pools })).unwrap()
+        };
+        let groups = [
+            group("b", "10.1.0.0/16", Some("/32")),
+            group("a", "10.1.2.0/24", None),
+            group("c", "10.9.0.0-10.9.0.5", Some("/24")),
+        ];
+        let index = PoolIndex::new(&groups);
+        assert_eq!(index.find(ip("10.1.2.3")).map(|facts| facts.prefix_len), Some(8));
+        assert_eq!(index.find(ip("10.1.3.3")), None, "b overlaps a and is refused");
+        assert_eq!(index.find(ip("10.9.0.5")).map(|facts| facts.prefix_len), Some(24));
+        assert_eq!(index.find(ip("10.9.0.6")), None);
+        assert_eq!(index.find(ip("2001:db8::1")), None);
+    }
+}

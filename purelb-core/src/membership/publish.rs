@@ -130,13 +130,13 @@ impl Membership {
     }
 
     /// Takes in the answer to a write.
-    pub(super) fn written(&mut self, attempt: u64, result: WriteResult) {
+    pub(super) fn written(&mut self, attempt: u64, result: &WriteResult) {
         if self.writer.in_flight == Some(attempt) {
             self.writer.in_flight = None;
         }
         let sent = self.writer.sent.get(&attempt).copied();
         match result {
-            WriteResult::Accepted { version } => self.writer.accepted(attempt, version),
+            WriteResult::Accepted { version } => self.writer.accepted(attempt, *version),
             // Something else landed. The view will show it; until then the same would fail again.
             WriteResult::Conflict => {
                 self.writer.sent.remove(&attempt);

@@ -72,7 +72,7 @@ impl Membership {
                 self.see(version, changed)
             }
             LeaseEvent::Written { attempt, result } => {
-                self.written(attempt, result);
+                self.written(attempt, &result);
                 Standings::Same
             }
         };
