@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::frame::{ALL_NODES, ArpOperation, BROADCAST, Frame, Mac, Packet};
+use crate::frame::{ALL_NODES, ArpOperation, BROADCAST, Frame, Packet};
 
 /// An address to tell of, and what has to be known for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct Announcement {
     /// The address.
     pub ip: IpAddr,
     /// The Ethernet address of the link that it is on.
-    pub mac: Mac,
+    pub mac: [u8; 6],
     /// The link-local address of that link; IPv6 prefers it as the source.
     pub link_local: Option<Ipv6Addr>,
     /// The router to tell in particular.
@@ -23,7 +23,7 @@ pub struct Gateway {
     /// Its address.
     pub ip: IpAddr,
     /// Its Ethernet address, if it is known.
-    pub mac: Option<Mac>,
+    pub mac: Option<[u8; 6]>,
 }
 
 impl Announcement {
@@ -90,7 +90,7 @@ impl Announcement {
 
 /// Where a node listens for questions about its address (RFC 4291 §2.7.1), and the Ethernet address
 /// of that group (RFC 2464 §7).
-fn solicited_node(ip: Ipv6Addr) -> (Ipv6Addr, Mac) {
+fn solicited_node(ip: Ipv6Addr) -> (Ipv6Addr, [u8; 6]) {
     let [.., a, b, c] = ip.octets();
     let group = Ipv6Addr::new(
         0xff02,

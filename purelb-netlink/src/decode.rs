@@ -37,10 +37,11 @@ mod devconf {
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// This address is gone.
-    AddressGone(AddressKey, Peer),
-    /// This address is new or has changed.
-    AddressIs(Address, Peer),
+    /// This address is gone. Addresses that differ in their peer alone, the other end of a
+    /// point-to-point link, are two to the kernel.
+    AddressGone(AddressKey, Option<IpAddr>),
+    /// This address, with this peer, is new or has changed.
+    AddressIs(Address, Option<IpAddr>),
     /// This link is gone.
     LinkGone(LinkIndex),
     /// This link is new or has changed.
@@ -56,10 +57,6 @@ pub enum Message {
     /// This route of the main table is new or has changed.
     RouteIs(Destination, Entry, Insertion),
 }
-
-/// The other end of a point-to-point address. Addresses that differ in it alone are two to the
-/// kernel.
-pub type Peer = Option<IpAddr>;
 
 impl Message {
     /// Reads one message.
@@ -181,7 +178,7 @@ fn link_conf(value: &[u8]) -> Result<LinkConf, Malformed> {
 /// `struct ifaddrmsg`: family, prefix length, flags, scope, index (4).
 const ADDRESS_HEADER: usize = 8;
 
-fn address(body: &[u8]) -> Result<Option<(Address, Peer)>, Malformed> {
+fn address(body: &[u8]) -> Result<Option<(Address, Option<IpAddr>)>, Malformed> {
     let [family, prefix, flags, scope, ..] = bytes::<ADDRESS_HEADER>(body)?;
     let Some(family) = family_of(family) else { return Ok(None) };
     let mut flags = u32::from(flags);
@@ -277,7 +274,7 @@ fn route(body: &[u8]) -> Result<Option<(Destination, Entry)>, Malformed> {
         .map_err(|_| Malformed::new("a prefix is too long"))?
         .trunc();
     let extras = if has_extras { extras.finish() } else { 0 };
-    let entry = Entry { kind, protocol, scope, source, nexthop_id, extras, hops };
+    let entry = Entry { kind, protocol, scope, source, nexthop_id, extras, hops, together: false };
     Ok(Some((Destination { net: destination, tos, metric }, entry)))
 }
 

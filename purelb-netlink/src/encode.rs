@@ -15,6 +15,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use purelb_core::host::{AddressKey, Family, LinkIndex, OUR_MARK};
 use purelb_core::kernel::{ConfKey, NewAddress};
 
+use crate::mirror::Kind;
 use crate::socket::Request;
 
 /// Adds an address, or replaces the lifetimes of the one that is there. `seconds` is how long it is
@@ -128,9 +129,19 @@ pub(crate) fn barrier() -> Request {
     set_link(LinkIndex(i32::MAX.unsigned_abs()), LinkAttribute::IfAlias(String::new()))
 }
 
-/// Asks for all links.
-pub(crate) fn list_links() -> Request {
-    Request { message: RouteNetlinkMessage::GetLink(LinkMessage::default()), flags: 0 }
+/// Asks for all objects of a kind.
+pub(crate) fn list(kind: Kind) -> Request {
+    let message = match kind {
+        Kind::Addresses => RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+        Kind::Links => RouteNetlinkMessage::GetLink(LinkMessage::default()),
+        Kind::Routes(of) => {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family(of);
+            message.header.table = libc::RT_TABLE_MAIN;
+            RouteNetlinkMessage::GetRoute(message)
+        }
+    };
+    Request { message, flags: 0 }
 }
 
 /// Asks for one link.
@@ -138,19 +149,6 @@ pub(crate) fn find_link(link: LinkIndex) -> Request {
     let mut message = LinkMessage::default();
     message.header.index = link.0;
     Request { message: RouteNetlinkMessage::GetLink(message), flags: 0 }
-}
-
-/// Asks for all addresses of both families.
-pub(crate) fn list_addresses() -> Request {
-    Request { message: RouteNetlinkMessage::GetAddress(AddressMessage::default()), flags: 0 }
-}
-
-/// Asks for the main routing table of a family.
-pub(crate) fn list_routes(of: Family) -> Request {
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(of);
-    message.header.table = libc::RT_TABLE_MAIN;
-    Request { message: RouteNetlinkMessage::GetRoute(message), flags: 0 }
 }
 
 /// Asks for what is known of a neighbour.

@@ -2,14 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An Ethernet address.
-pub type Mac = [u8; 6];
-
 /// To every station.
-pub const BROADCAST: Mac = [0xff; 6];
+pub const BROADCAST: [u8; 6] = [0xff; 6];
 
 /// To every IPv6 node (`ff02::1`, RFC 2464 §7).
-pub const ALL_NODES: Mac = [0x33, 0x33, 0, 0, 0, 1];
+pub const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
 pub(crate) const ETHERTYPE_ARP: u16 = 0x0806;
 pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -23,9 +20,9 @@ const TARGET_LINK_LAYER: u8 = 2;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// The Ethernet destination.
-    pub to: Mac,
+    pub to: [u8; 6],
     /// The Ethernet source.
-    pub from: Mac,
+    pub from: [u8; 6],
     /// What it says.
     pub packet: Packet,
 }
@@ -48,18 +45,18 @@ pub enum Packet {
         /// It replaces what is cached.
         overrides: bool,
         /// Where the target is.
-        mac: Option<Mac>,
+        mac: Option<[u8; 6]>,
     },
     /// ARP (RFC 826).
     Arp {
         /// Whether it asks or answers.
         operation: ArpOperation,
         /// The sender's Ethernet address.
-        sender_mac: Mac,
+        sender_mac: [u8; 6],
         /// The sender's IPv4 address.
         sender: Ipv4Addr,
         /// The target's Ethernet address; means nothing in a request.
-        target_mac: Mac,
+        target_mac: [u8; 6],
         /// The target's IPv4 address.
         target: Ipv4Addr,
     },
@@ -72,7 +69,7 @@ pub enum Packet {
         /// The address that it is about.
         target: Ipv6Addr,
         /// Where the sender is.
-        mac: Option<Mac>,
+        mac: Option<[u8; 6]>,
     },
 }
 
@@ -87,7 +84,7 @@ pub enum ArpOperation {
 
 impl Packet {
     /// The address that the sender says is at its Ethernet address, and that address.
-    pub fn claim(&self) -> Option<(IpAddr, Mac)> {
+    pub fn claim(&self) -> Option<(IpAddr, [u8; 6])> {
         match *self {
             Self::Advertisement { target, mac, .. } => mac.map(|mac| (target.into(), mac)),
             Self::Arp { sender, sender_mac, .. } if !sender.is_unspecified() => {
@@ -171,7 +168,7 @@ fn icmpv6(
     kind: u8,
     flags: u8,
     target: Ipv6Addr,
-    option: Option<(u8, Mac)>,
+    option: Option<(u8, [u8; 6])>,
 ) -> Vec<u8> {
     let mut body = vec![kind, 0, 0, 0, flags, 0, 0, 0];
     body.extend(target.octets());
@@ -216,7 +213,7 @@ fn parse_arp(bytes: &[u8]) -> Option<Packet> {
         [0, 2] => ArpOperation::Reply,
         _ => return None,
     };
-    let mac = |at: usize| Mac::try_from(&bytes[at..at + 6]).ok();
+    let mac = |at: usize| <[u8; 6]>::try_from(&bytes[at..at + 6]).ok();
     let ip = |at: usize| <[u8; 4]>::try_from(&bytes[at..at + 4]).ok().map(Ipv4Addr::from);
     Some(Packet::Arp {
         operation,
@@ -262,7 +259,7 @@ fn parse_ipv6(bytes: &[u8]) -> Option<Packet> {
 }
 
 /// The Ethernet address in the first option of this kind; the outer `None` is a malformed option.
-fn link_layer_option(mut options: &[u8], wanted: u8) -> Option<Option<Mac>> {
+fn link_layer_option(mut options: &[u8], wanted: u8) -> Option<Option<[u8; 6]>> {
     while let [kind, length, ..] = *options {
         let length = usize::from(length) * 8;
         let option = options.get(..length).filter(|option| !option.is_empty())?;

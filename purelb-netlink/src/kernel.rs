@@ -202,6 +202,10 @@ impl Kernel {
         // From the last on, since what was removed later stays removed.
         for ((slot, step, seconds), answer) in sent.into_iter().zip(answers).rev() {
             outcomes[slot] = Some(match step {
+                Step::Shorten(new) if matches!(answer, Err(KernelError::Transport { .. })) => {
+                    again.push(Pending { slot, step: Step::Withdraw(new.key()) });
+                    answer
+                }
                 Step::Add(new) | Step::Shorten(new) => {
                     // Without an answer it may be there.
                     let may_be_there = !matches!(answer, Err(KernelError::Refused { .. }));

@@ -1,12 +1,14 @@
 //! What the kernel has, kept up to date from what it tells. Pure: messages in, changes out.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 use purelb_core::host::{Address, AddressKey, Family, Link, LinkIndex, Route};
 use purelb_core::store::{Change, Object};
 
-use crate::decode::{Message, Peer};
+use crate::decode::Message;
 pub use crate::route::ListAgain;
 use crate::route::{Destination, Entry, RouteTable};
 
@@ -21,27 +23,61 @@ pub enum HostChange {
     Routes(Change<Route>),
 }
 
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The addresses of both families.
+    Addresses,
+    /// The links.
+    Links,
+    /// The main routing table of a family.
+    Routes(Family),
+}
+
+impl Kind {
+    /// All, in the order in which they are told.
+    pub const ALL: [Self; 4] =
+        [Self::Links, Self::Addresses, Self::Routes(Family::V4), Self::Routes(Family::V6)];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses => f.write_str("addresses"),
+            Self::Links => f.write_str("links"),
+            Self::Routes(family) => write!(f, "{family} routes"),
+        }
+    }
+}
+
 /// Everything that a dump of all kinds holds, in the kernel's order.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     links: Vec<Link>,
-    addresses: Vec<(Address, Peer)>,
+    addresses: Vec<(Address, Option<IpAddr>)>,
     routes: Vec<(Destination, Entry)>,
 }
 
 impl Listing {
-    /// Takes in one message of a dump.
-    pub fn take(&mut self, message: Message) {
+    /// Takes in one message of a dump of this kind; others than asked for are left out.
+    pub fn take(&mut self, kind: Kind, message: Message) {
         match message {
-            Message::AddressIs(address, peer) => self.addresses.push((address, peer)),
-            Message::LinkIs(link) => self.links.push(link),
-            Message::RouteIs(to, entry, _) => self.routes.push((to, entry)),
+            Message::AddressIs(address, peer) if kind == Kind::Addresses => {
+                self.addresses.push((address, peer));
+            }
+            Message::LinkIs(link) if kind == Kind::Links => self.links.push(link),
+            Message::RouteIs(to, entry, _) if kind == Kind::Routes(to.family()) => {
+                self.routes.push((to, entry));
+            }
             Message::AddressGone(..)
+            | Message::AddressIs(..)
             | Message::LinkGone(_)
+            | Message::LinkIs(_)
             | Message::NexthopChanged(_)
             | Message::NexthopGone(_)
             | Message::Other
-            | Message::RouteGone(..) => {}
+            | Message::RouteGone(..)
+            | Message::RouteIs(..) => {}
         }
     }
 }
@@ -51,7 +87,7 @@ impl Listing {
 pub struct Mirror {
     links: BTreeMap<LinkIndex, Link>,
     /// By key; addresses that differ in their peer alone share one.
-    addresses: BTreeMap<AddressKey, Vec<(Peer, Address)>>,
+    addresses: BTreeMap<AddressKey, Vec<(Option<IpAddr>, Address)>>,
     routes: RouteTable,
 }
 
@@ -112,7 +148,7 @@ impl Mirror {
     pub fn apply(&mut self, message: Message) -> Result<Vec<HostChange>, ListAgain> {
         let mut changes = Vec::new();
         let routes = match message {
-            Message::AddressGone(key, peer) => self.address_gone(key, &peer, &mut changes)?,
+            Message::AddressGone(key, peer) => self.address_gone(key, peer, &mut changes)?,
             Message::AddressIs(address, peer) => self.address_is(address, peer, &mut changes),
             Message::LinkGone(index) => self.link_gone(index, &mut changes),
             Message::LinkIs(link) => self.link_is(link, &mut changes),
@@ -164,7 +200,7 @@ impl Mirror {
     fn address_is(
         &mut self,
         address: Address,
-        peer: Peer,
+        peer: Option<IpAddr>,
         changes: &mut Vec<HostChange>,
     ) -> Vec<Change<Route>> {
         let (key, link) = (address.key(), address.link);
@@ -185,12 +221,12 @@ impl Mirror {
     fn address_gone(
         &mut self,
         key: AddressKey,
-        peer: &Peer,
+        peer: Option<IpAddr>,
         changes: &mut Vec<HostChange>,
     ) -> Result<Vec<Change<Route>>, ListAgain> {
         let before = self.shown(&key).cloned();
         if let Some(same) = self.addresses.get_mut(&key) {
-            same.retain(|(other, _)| other != peer);
+            same.retain(|(other, _)| *other != peer);
             if same.is_empty() {
                 self.addresses.remove(&key);
             }
@@ -253,7 +289,7 @@ impl Mirror {
         self.addresses.get(key)?.first().map(|(_, address)| address)
     }
 
-    fn put(&mut self, address: Address, peer: Peer) {
+    fn put(&mut self, address: Address, peer: Option<IpAddr>) {
         let same = self.addresses.entry(address.key()).or_default();
         match same.iter_mut().find(|(other, _)| *other == peer) {
             Some((_, old)) => *old = address,

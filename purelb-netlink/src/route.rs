@@ -39,7 +39,7 @@ pub struct Destination {
 }
 
 impl Destination {
-    fn family(&self) -> Family {
+    pub(crate) fn family(&self) -> Family {
         Family::of(self.net.addr())
     }
 
@@ -66,6 +66,8 @@ pub struct Entry {
     pub extras: u64,
     /// Where packets go.
     pub hops: Vec<Hop>,
+    /// Whether it was told of together with others as the next hops of one IPv6 route.
+    pub together: bool,
 }
 
 /// One next hop of a route.
@@ -113,12 +115,13 @@ impl Entry {
                 && (self.hops.is_empty() || self.hops.iter().any(|hop| hop.gateway.is_none()))
     }
 
-    /// Whether IPv6 makes it a sibling of others of its kind (`rt6_qualify_for_ecmp`).
+    /// Whether IPv6 makes it a sibling of others of its kind (`rt6_qualify_for_ecmp`). A route that
+    /// the kernel makes for a router advertisement is none; one that a program makes for it is.
     fn can_be_sibling(&self) -> bool {
         const RTPROT_RA: u8 = 9;
-        self.protocol != RTPROT_RA
-            && self.nexthop_id.is_none()
+        self.nexthop_id.is_none()
             && self.hops.iter().any(|hop| hop.gateway.is_some())
+            && (self.protocol != RTPROT_RA || self.together)
     }
 
     /// Whether the kernel would not keep both of them.
@@ -441,7 +444,8 @@ fn split(family: Family, entry: Entry) -> Vec<Entry> {
     if family == Family::V4 || entry.nexthop_id.is_some() || entry.hops.len() < 2 {
         return vec![entry];
     }
-    entry.hops.iter().map(|hop| Entry { hops: vec![hop.clone()], ..entry.clone() }).collect()
+    let hops = entry.hops.iter().map(|hop| vec![hop.clone()]);
+    hops.map(|hops| Entry { hops, together: true, ..entry.clone() }).collect()
 }
 
 fn is_kept(to: &Destination, group: &Group) -> bool {

@@ -13,7 +13,7 @@ use purelb_core::kernel::KernelError;
 
 use crate::decode::Message;
 use crate::encode;
-use crate::frame::Mac;
+use crate::mirror::{Kind, Listing};
 use crate::wire::{self, Malformed, RawMessage};
 
 /// How many requests go to the kernel in one system call. Each costs one acknowledgement, which
@@ -31,24 +31,24 @@ pub(crate) const BUFFER: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
     /// The kernel's answer is not understood.
-    #[error("while listing {what}")]
+    #[error("while listing {kind}")]
     Answer {
         /// What was asked for.
-        what: &'static str,
+        kind: Kind,
         /// What is wrong with it.
         source: Malformed,
     },
     /// It kept changing.
-    #[error("could not list {what}: they changed under {DUMP_ATTEMPTS} attempts")]
+    #[error("could not list {kind}: they changed under {DUMP_ATTEMPTS} attempts")]
     Interrupted {
         /// What was asked for.
-        what: &'static str,
+        kind: Kind,
     },
     /// The kernel refused, or the socket failed.
-    #[error("could not list {what}")]
+    #[error("could not list {kind}")]
     Io {
         /// What was asked for.
-        what: &'static str,
+        kind: Kind,
         /// What happened.
         source: io::Error,
     },
@@ -157,62 +157,58 @@ impl RequestSocket {
         Ok(())
     }
 
-    /// Asks for all objects of a kind; returns what `read` made of each message. One that changes
-    /// hands under it is asked for again.
-    pub(crate) fn dump<T>(
-        &mut self,
-        what: &'static str,
-        request: &Request,
-        mut read: impl FnMut(&RawMessage<'_>) -> Result<T, Malformed>,
-    ) -> Result<Vec<T>, ListError> {
+    /// Asks for all objects of a kind; each message of the answer goes to `listing`. A dump that is
+    /// interrupted by changes is asked for again.
+    pub(crate) fn dump(&mut self, kind: Kind, listing: &mut Listing) -> Result<(), ListError> {
         for _ in 0..DUMP_ATTEMPTS {
-            if let Some(found) = self.dump_once(what, request.clone(), &mut read)? {
-                return Ok(found);
+            if let Some(messages) = self.dump_once(kind)? {
+                messages.into_iter().for_each(|message| listing.take(kind, message));
+                return Ok(());
             }
-            tracing::debug!(what, "a dump was interrupted by changes");
+            tracing::debug!(%kind, "a dump was interrupted by changes");
         }
-        Err(ListError::Interrupted { what })
+        Err(ListError::Interrupted { kind })
     }
 
     /// `None` if it was interrupted.
-    fn dump_once<T>(
-        &mut self,
-        what: &'static str,
-        request: Request,
-        read: &mut impl FnMut(&RawMessage<'_>) -> Result<T, Malformed>,
-    ) -> Result<Option<Vec<T>>, ListError> {
-        let io = |source| ListError::Io { what, source };
+    fn dump_once(&mut self, kind: Kind) -> Result<Option<Vec<Message>>, ListError> {
+        let io = |source| ListError::Io { kind, source };
         self.sequence = self.sequence.wrapping_add(1);
         self.dumps += 1;
         let mut bytes = Vec::new();
-        request.write(NLM_F_DUMP, self.sequence, &mut bytes);
+        encode::list(kind).write(NLM_F_DUMP, self.sequence, &mut bytes);
         self.socket.send(&bytes, 0).map_err(io)?;
         let (mut found, mut interrupted) = (Vec::new(), false);
         loop {
             let Some(length) = self.receive().map_err(io)? else {
                 return Err(io(io::ErrorKind::UnexpectedEof.into()));
             };
-            for message in wire::messages(&self.buffer[..length]) {
-                let message = message.map_err(|source| ListError::Answer { what, source })?;
-                if message.sequence != self.sequence {
+            for raw in wire::messages(&self.buffer[..length]) {
+                let raw = raw.map_err(|source| ListError::Answer { kind, source })?;
+                if raw.sequence != self.sequence {
                     continue;
                 }
-                interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
-                match i32::from(message.kind) {
+                interrupted |= raw.flags & NLM_F_DUMP_INTR != 0;
+                match i32::from(raw.kind) {
                     libc::NLMSG_NOOP => {}
                     libc::NLMSG_OVERRUN => interrupted = true,
                     libc::NLMSG_DONE | libc::NLMSG_ERROR => {
-                        return match code(&message) {
+                        return match code(&raw) {
                             0 => Ok((!interrupted).then_some(found)),
-                            // The kernel's way to say "interrupted" in the last message.
-                            libc::EINTR => Ok(None),
+                            // A namespace without any route has no table yet, and a kernel without
+                            // IPv6 has no such routes.
+                            libc::ENOENT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT
+                                if matches!(kind, Kind::Routes(_)) =>
+                            {
+                                Ok(Some(Vec::new()))
+                            }
                             code => Err(io(io::Error::from_raw_os_error(code))),
                         };
                     }
-                    // One undecodable object must not hide all others.
-                    _ => match read(&message) {
-                        Ok(object) => found.push(object),
-                        Err(error) => tracing::warn!(what, %error, "left out an object"),
+                    // One object that is not understood must not hide all others.
+                    _ => match Message::decode(&raw) {
+                        Ok(message) => found.push(message),
+                        Err(error) => tracing::warn!(%kind, %error, "left out an object"),
                     },
                 }
             }
@@ -225,7 +221,7 @@ impl RequestSocket {
     }
 
     /// The Ethernet address of a neighbour, if the kernel knows it.
-    pub(crate) fn neighbour(&mut self, link: LinkIndex, ip: IpAddr) -> Option<Mac> {
+    pub(crate) fn neighbour(&mut self, link: LinkIndex, ip: IpAddr) -> Option<[u8; 6]> {
         /// `struct ndmsg`
         const HEADER: usize = 12;
         const NDA_LLADDR: u16 = 2;

@@ -10,14 +10,13 @@ use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::frame::Mac;
 use crate::packet::PacketSocket;
 
 /// A `sockaddr_ll` (`packet(7)`).
 pub(crate) struct LinkAddress {
     pub(crate) link: LinkIndex,
     pub(crate) ethertype: u16,
-    pub(crate) mac: Mac,
+    pub(crate) mac: [u8; 6],
 }
 
 // SAFETY: `call` gets a pointer to an initialised `sockaddr_ll` that lives until `call` returns, and

@@ -5,12 +5,12 @@ use std::io;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
-use purelb_core::host::{Family, LinkIndex};
+use purelb_core::host::LinkIndex;
 use tokio::io::unix::AsyncFd;
 
 use crate::decode::Message;
 use crate::encode;
-use crate::mirror::{HostChange, ListAgain, Listing, Mirror};
+use crate::mirror::{HostChange, Kind, ListAgain, Listing, Mirror};
 use crate::socket::{self, ListError, RequestSocket};
 use crate::{sys, wire};
 
@@ -40,6 +40,9 @@ pub enum WatchError {
     /// A listing failed.
     #[error(transparent)]
     List(#[from] ListError),
+    /// Each time that everything was listed, it changed too fast to be followed meanwhile.
+    #[error("the kernel's state changed too fast to be listed")]
+    Unsteady,
 }
 
 /// The links, addresses and routes of a network namespace, first all of them, then each change.
@@ -167,41 +170,37 @@ impl Watch {
     }
 
     /// Lists everything and takes in what was told meanwhile.
-    fn list(&mut self) -> Result<(), ListError> {
-        for attempt in 1.. {
-            let last = attempt == LIST_ATTEMPTS;
+    fn list(&mut self) -> Result<(), WatchError> {
+        let mut attempts_left = LIST_ATTEMPTS;
+        loop {
+            attempts_left -= 1;
             let listing = self.listing()?;
             let mut facts = VecDeque::from(self.mirror.list(listing));
             match self.catch_up(&mut facts)? {
                 // Links and addresses can be taken in twice without harm. The order of routes cannot,
                 // so it is tried to hear of none while they are listed.
-                Meanwhile::Quiet => {}
-                Meanwhile::Routes | Meanwhile::Unknown if !last => continue,
-                Meanwhile::Routes => {}
-                Meanwhile::Unknown => return Err(ListError::Interrupted { what: "everything" }),
+                Meanwhile::Routes | Meanwhile::Unknown if attempts_left > 0 => continue,
+                Meanwhile::Quiet | Meanwhile::Routes => {}
+                Meanwhile::Unknown => return Err(WatchError::Unsteady),
             }
             self.ready.extend(facts);
-            break;
+            self.listings += 1;
+            let (listings, dumps) = (self.listings, self.dumps());
+            tracing::debug!(listings, dumps, "listed the kernel's state");
+            return Ok(());
         }
-        self.listings += 1;
-        tracing::debug!(
-            listings = self.listings,
-            dumps = self.dumps(),
-            "listed the kernel's state"
-        );
-        Ok(())
     }
 
-    fn listing(&mut self) -> Result<Listing, ListError> {
+    fn listing(&mut self) -> Result<Listing, WatchError> {
         // A change that was told of, and is among what is thrown away below, may not be complete.
         let _ = self.requests.request(vec![encode::barrier()]);
         // After an overrun the kernel sends nothing before the queue has been emptied.
         while !matches!(queued(self.socket.get_ref(), &mut self.buffer)?, Queued::Nothing) {}
-        list(&mut self.requests)
+        Ok(list(&mut self.requests)?)
     }
 
     /// Takes in what is queued.
-    fn catch_up(&mut self, facts: &mut VecDeque<HostChange>) -> Result<Meanwhile, ListError> {
+    fn catch_up(&mut self, facts: &mut VecDeque<HostChange>) -> Result<Meanwhile, WatchError> {
         let mut meanwhile = Meanwhile::Quiet;
         loop {
             match queued(self.socket.get_ref(), &mut self.buffer)? {
@@ -239,7 +238,7 @@ enum Queued<'a> {
     Nothing,
 }
 
-fn queued<'a>(socket: &Socket, buffer: &'a mut [u8]) -> Result<Queued<'a>, ListError> {
+fn queued<'a>(socket: &Socket, buffer: &'a mut [u8]) -> io::Result<Queued<'a>> {
     match socket::receive(socket, buffer) {
         Ok(Some(length)) => Ok(Queued::Datagram(&buffer[..length])),
         Ok(None) => Ok(Queued::Nothing),
@@ -247,7 +246,7 @@ fn queued<'a>(socket: &Socket, buffer: &'a mut [u8]) -> Result<Queued<'a>, ListE
             tracing::debug!("notifications of the kernel were lost");
             Ok(Queued::Lost)
         }
-        Err(source) => Err(ListError::Io { what: "notifications", source }),
+        Err(error) => Err(error),
     }
 }
 
@@ -264,15 +263,8 @@ pub fn snapshot() -> Result<Mirror, WatchError> {
 
 fn list(requests: &mut RequestSocket) -> Result<Listing, ListError> {
     let mut listing = Listing::default();
-    for (what, request) in [
-        ("links", encode::list_links()),
-        ("addresses", encode::list_addresses()),
-        ("IPv4 routes", encode::list_routes(Family::V4)),
-        ("IPv6 routes", encode::list_routes(Family::V6)),
-    ] {
-        for message in requests.dump(what, &request, Message::decode)? {
-            listing.take(message);
-        }
+    for kind in Kind::ALL {
+        requests.dump(kind, &mut listing)?;
     }
     Ok(listing)
 }

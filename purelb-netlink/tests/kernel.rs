@@ -406,6 +406,20 @@ fn lost_notifications_heal_by_listing_again() {
 }
 
 #[test]
+fn a_namespace_without_anything_can_be_watched() {
+    in_namespace(|| async {
+        // Fresh, and nothing touched: there is not even a main routing table.
+        common::unshare().unwrap();
+        let mut watch = Watch::open().unwrap();
+        assert_eq!((watch.mirror().links().count(), watch.mirror().routes().len()), (1, 0));
+        wire("left", "right");
+        ip("addr add 192.0.2.1/24 dev left");
+        until(&mut watch, |mirror| routes(mirror, "192.0.2.0/24").pop()).await;
+        assert_eq!(watch.listings(), 1);
+    });
+}
+
+#[test]
 fn sysctls_that_are_set_read_back() {
     in_namespace(|| async {
         wire("left", "right");

@@ -1,10 +1,10 @@
 use super::*;
 
-const MAC: Mac = [0x02, 0, 0, 0, 0, 0x07];
+const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x07];
 
 fn frames(
     ip: &str,
-    gateway: Option<(&str, Option<Mac>)>,
+    gateway: Option<(&str, Option<[u8; 6]>)>,
     link_local: Option<&str>,
 ) -> Vec<Vec<u8>> {
     let announcement = Announcement {

@@ -120,7 +120,7 @@ fn an_alias_is_set_by_number_or_by_name() {
 
 #[test]
 fn dumps_ask_for_the_main_table_of_one_family() {
-    let request = bytes(list_routes(Family::V6));
+    let request = bytes(list(Kind::Routes(Family::V6)));
     assert_eq!(request[16..28], [10, 0, 0, 0, 254, 0, 0, 0, 0, 0, 0, 0]);
 }
 

@@ -2,8 +2,8 @@ use super::*;
 
 use proptest::prelude::*;
 
-fn mac() -> impl Strategy<Value = Mac> {
-    any::<Mac>()
+fn mac() -> impl Strategy<Value = [u8; 6]> {
+    any::<[u8; 6]>()
 }
 
 fn packet() -> impl Strategy<Value = Packet> {

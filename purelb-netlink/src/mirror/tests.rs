@@ -38,6 +38,7 @@ fn route(index: u32, net: &str, source: Option<&str>) -> (Destination, Entry) {
         source: source.map(|ip| ip.parse().unwrap()),
         nexthop_id: None,
         extras: 0,
+        together: false,
         hops: vec![Hop { link: LinkIndex(index), gateway: None, dead: false }],
     };
     (Destination { net: net.parse().unwrap(), tos: 0, metric: 0 }, entry)
@@ -196,8 +197,10 @@ fn a_change_of_a_nexthop_object_in_use_means_to_list_again() {
 fn a_listing_is_told_kind_by_kind_and_forgets_what_was() {
     let mut mirror = mirror(vec![Message::LinkIs(link(1, true)), is(1, "192.0.2.7/24")]);
     let mut listing = Listing::default();
-    listing.take(Message::LinkIs(link(2, true)));
-    listing.take(is(2, "2001:db8::7/64"));
+    listing.take(Kind::Links, Message::LinkIs(link(2, true)));
+    listing.take(Kind::Addresses, is(2, "2001:db8::7/64"));
+    // A kernel without IPv6 answers with the routes of all families that it has.
+    listing.take(Kind::Routes(Family::V6), to(2, "192.0.2.0/24", None));
     let [links, addresses, routes] = mirror.list(listing);
     assert_eq!(links, HostChange::Links(Change::Listed(vec![link(2, true)])));
     let listed = vec![address(2, "2001:db8::7/64")];

@@ -25,6 +25,7 @@ fn via(hops: &[Hop]) -> Entry {
         nexthop_id: None,
         extras: 0,
         hops: hops.to_vec(),
+        together: false,
     }
 }
 
@@ -235,4 +236,17 @@ fn a_nexthop_object_that_is_not_spelled_out_leads_somewhere_unknown() {
     let table = table(&[("0.0.0.0/0", entry, FIRST)]);
     assert!(table.routes()[0].is_default());
     assert_eq!(table.routes()[0].link, None);
+}
+
+#[test]
+fn routes_for_router_advertisements_are_siblings_only_if_a_program_made_them() {
+    let one = |gateway| Entry { protocol: 9, ..via(&[hop(LEFT, gateway)]) };
+    let by_kernel = [("::/0", one("fe80::1"), FIRST), ("::/0", one("fe80::2"), APPEND)];
+    let mut by_kernel = table(&by_kernel);
+    by_kernel.insert(to("::/0"), via(&[hop(RIGHT, "")]), REPLACE).unwrap();
+    assert_eq!(hops(&by_kernel, "::/0"), ["1 fe80::2", "2"]);
+    let both = Entry { protocol: 9, ..via(&[hop(LEFT, "fe80::1"), hop(LEFT, "fe80::2")]) };
+    let mut by_program = table(&[("::/0", one("fe80::1"), FIRST), ("::/0", both, APPEND)]);
+    by_program.insert(to("::/0"), via(&[hop(RIGHT, "")]), REPLACE).unwrap();
+    assert_eq!(hops(&by_program, "::/0"), ["2"]);
 }

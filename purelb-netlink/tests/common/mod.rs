@@ -55,12 +55,17 @@ pub(crate) fn as_superuser(test: impl FnOnce()) {
     }
 }
 
-/// Moves this thread into a fresh network namespace and runs `test` there.
-pub(crate) fn in_fresh_namespace<T>(test: impl Future<Output = T>) -> Result<T, String> {
+/// Moves this thread into a fresh network namespace.
+pub(crate) fn unshare() -> Result<(), String> {
     // Only the network namespace of this thread changes, and nothing else runs on it.
     #[allow(deprecated, reason = "the other one is unsafe; this flag does not touch descriptors")]
     let moved = rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET);
-    moved.map_err(|error| format!("no network namespace: {error}"))?;
+    moved.map_err(|error| format!("no network namespace: {error}"))
+}
+
+/// Runs `test` on this thread in a fresh network namespace with `lo` up.
+pub(crate) fn in_fresh_namespace<T>(test: impl Future<Output = T>) -> Result<T, String> {
+    unshare()?;
     ip("link set lo up");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     Ok(runtime.block_on(test))
