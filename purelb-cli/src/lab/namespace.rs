@@ -135,7 +135,6 @@ fn thread_is_gone() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::privilege::has_capabilities;
     use crate::lab::require;
 
     fn links() -> Vec<String> {
@@ -149,37 +148,34 @@ mod tests {
 
     #[test]
     fn a_new_namespace_holds_nothing_but_the_loopback_link() {
-        if !require::lab(has_capabilities(), "making network namespaces needs root") {
-            return;
-        }
-        let namespace = Namespace::new("empty").unwrap();
-        assert_eq!(namespace.run(links).unwrap(), ["lo"]);
+        require::privileged(|| {
+            let namespace = Namespace::new("empty").unwrap();
+            assert_eq!(namespace.run(links).unwrap(), ["lo"]);
+        });
     }
 
     #[test]
     fn a_process_started_inside_lives_in_the_namespace() {
-        if !require::lab(has_capabilities(), "making network namespaces needs root") {
-            return;
-        }
-        let namespace = Namespace::new("inside").unwrap();
-        let read = || fs::read_link("/proc/thread-self/ns/net").unwrap();
-        let mut command = Command::new("readlink");
-        command.arg("/proc/self/ns/net").stdout(std::process::Stdio::piped());
-        let output = namespace.spawn(command).unwrap().wait_with_output().unwrap();
-        let seen = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(seen.trim(), namespace.run(read).unwrap().to_str().unwrap());
-        assert_ne!(seen.trim(), read().to_str().unwrap());
+        require::privileged(|| {
+            let namespace = Namespace::new("inside").unwrap();
+            let read = || fs::read_link("/proc/thread-self/ns/net").unwrap();
+            let mut command = Command::new("readlink");
+            command.arg("/proc/self/ns/net").stdout(std::process::Stdio::piped());
+            let output = namespace.spawn(command).unwrap().wait_with_output().unwrap();
+            let seen = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(seen.trim(), namespace.run(read).unwrap().to_str().unwrap());
+            assert_ne!(seen.trim(), read().to_str().unwrap());
+        });
     }
 
     #[test]
     fn a_kernel_variable_changes_in_one_namespace_only() {
-        if !require::lab(has_capabilities(), "making network namespaces needs root") {
-            return;
-        }
-        let (one, other) = (Namespace::new("one").unwrap(), Namespace::new("other").unwrap());
-        let before = other.sysctl("net/ipv4/ip_default_ttl").unwrap();
-        one.set_sysctl("net/ipv4/ip_default_ttl", "77").unwrap();
-        assert_eq!(one.sysctl("net/ipv4/ip_default_ttl").unwrap(), "77");
-        assert_eq!(other.sysctl("net/ipv4/ip_default_ttl").unwrap(), before);
+        require::privileged(|| {
+            let (one, other) = (Namespace::new("one").unwrap(), Namespace::new("other").unwrap());
+            let before = other.sysctl("net/ipv4/ip_default_ttl").unwrap();
+            one.set_sysctl("net/ipv4/ip_default_ttl", "77").unwrap();
+            assert_eq!(one.sysctl("net/ipv4/ip_default_ttl").unwrap(), "77");
+            assert_eq!(other.sysctl("net/ipv4/ip_default_ttl").unwrap(), before);
+        });
     }
 }

@@ -1,18 +1,56 @@
 //! Test tiers: what a test does on a machine that lacks what it needs.
 
-/// Whether a test of the lab can run. If not, `why` is printed as `skipped: …`.
+use std::process::Command;
+use std::thread;
+
+use super::privilege;
+
+/// Set in a test program that was started again inside a user namespace.
+const INSIDE: &str = "PURELB_TEST_IN_NAMESPACE";
+
+/// Says that a test of the lab cannot run.
 ///
 /// # Panics
 ///
-/// When the test cannot run although `PURELB_REQUIRE` (names separated by commas) names `lab`.
-pub fn lab(available: bool, why: &str) -> bool {
-    if !available {
-        let required = std::env::var("PURELB_REQUIRE").unwrap_or_default();
-        assert!(
-            !required.split(',').any(|tier| tier.trim() == "lab"),
-            "lab is required, but {why}"
-        );
-        eprintln!("skipped: {why}");
+/// When `PURELB_REQUIRE` (names separated by commas) names `lab`.
+pub fn skip(why: &str) {
+    let required = std::env::var("PURELB_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|tier| tier.trim() == "lab"), "lab is required, but {why}");
+    println!("skipped: {why}");
+}
+
+/// Runs `test`, which makes network namespaces. For an ordinary user it starts this one test once
+/// more, in a user namespace; a test program has threads, so it cannot enter one itself.
+///
+/// # Panics
+///
+/// When the test does there, and as [`skip`].
+pub fn privileged(test: impl FnOnce()) {
+    if privilege::has_capabilities() {
+        return test();
     }
-    available
+    if std::env::var_os(INSIDE).is_some() {
+        return skip("a user namespace gives no right to make network namespaces");
+    }
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let again = std::env::current_exe().and_then(|program| {
+        Command::new("unshare")
+            .args(["--user", "--map-root-user"])
+            .arg(program)
+            .args([&name, "--exact", "--nocapture", "--test-threads=1"])
+            .env(INSIDE, "1")
+            .output()
+    });
+    match again {
+        Err(error) => skip(&format!("unshare: {error}")),
+        Ok(output) => {
+            let out = String::from_utf8_lossy(&output.stdout);
+            let err = String::from_utf8_lossy(&output.stderr);
+            if err.starts_with("unshare:") {
+                return skip(err.trim());
+            }
+            print!("{out}");
+            assert!(output.status.success(), "{err}");
+        }
+    }
 }

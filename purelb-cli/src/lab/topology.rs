@@ -224,7 +224,6 @@ mod tests {
     use crate::lab::background::Background;
     use crate::lab::capture::{Announcement, Capture, Form};
     use crate::lab::observe::{Glance, links, mac, places, routes, wait_until};
-    use crate::lab::privilege::has_capabilities;
     use crate::lab::stop::Stop;
     use crate::lab::{require, responder};
 
@@ -246,89 +245,92 @@ mod tests {
 
     #[test]
     fn every_member_is_there_and_two_labs_do_not_meet() {
-        if !require::lab(has_capabilities(), "making network namespaces needs root") {
-            return;
-        }
-        let (one, two) = (Topology::build(3).unwrap(), Topology::build(3).unwrap());
-        for topology in [&one, &two] {
-            let names: Vec<_> = topology.namespaces().map(Namespace::name).collect();
-            assert_eq!(names, ["node1", "node2", "node3", "router", "client", "hub"]);
-            for node in topology.nodes() {
-                let defaults = routes(node).unwrap();
-                let defaults = defaults.iter().filter(|route| route.destination == "default");
-                assert_eq!(defaults.count(), 2, "one per family");
-                assert_eq!(links(node).unwrap().len(), 2, "lo and eth0");
+        require::privileged(|| {
+            let (one, two) = (Topology::build(3).unwrap(), Topology::build(3).unwrap());
+            for topology in [&one, &two] {
+                let names: Vec<_> = topology.namespaces().map(Namespace::name).collect();
+                assert_eq!(names, ["node1", "node2", "node3", "router", "client", "hub"]);
+                for node in topology.nodes() {
+                    let defaults = routes(node).unwrap();
+                    let defaults = defaults.iter().filter(|route| route.destination == "default");
+                    assert_eq!(defaults.count(), 2, "one per family");
+                    assert_eq!(links(node).unwrap().len(), 2, "lo and eth0");
+                }
             }
-        }
+        });
     }
 
     #[test]
     fn the_client_reaches_a_node_until_it_is_cut_off() {
-        if !require::lab(has_capabilities(), "making network namespaces needs root") {
-            return;
-        }
-        let topology = Topology::build(2).unwrap();
-        let background = Background::start().unwrap();
-        let [first, second] = topology.nodes() else { panic!("two nodes were asked for") };
-        responder::serve(&background, first).unwrap();
-        responder::serve(&background, second).unwrap();
-        let reached = |address: IpAddr| reached(&topology, address);
-        assert_eq!(reached(ipv4(11).into()), "node1");
-        assert_eq!(reached(ipv6(12).into()), "node2");
-        topology.cut_off(first).unwrap();
-        assert!(responder::ask(topology.client(), ipv4(11).into()).is_err());
-        assert_eq!(reached(ipv4(12).into()), "node2");
-        topology.reconnect(first).unwrap();
-        assert_eq!(reached(ipv4(11).into()), "node1");
+        require::privileged(|| {
+            let topology = Topology::build(2).unwrap();
+            let background = Background::start().unwrap();
+            let [first, second] = topology.nodes() else { panic!("two nodes were asked for") };
+            responder::serve(&background, first).unwrap();
+            responder::serve(&background, second).unwrap();
+            let reached = |address: IpAddr| reached(&topology, address);
+            assert_eq!(reached(ipv4(11).into()), "node1");
+            assert_eq!(reached(ipv6(12).into()), "node2");
+            topology.cut_off(first).unwrap();
+            assert!(responder::ask(topology.client(), ipv4(11).into()).is_err());
+            assert_eq!(reached(ipv4(12).into()), "node2");
+            topology.reconnect(first).unwrap();
+            assert_eq!(reached(ipv4(11).into()), "node1");
+        });
     }
 
     #[test]
     fn the_router_carries_the_remote_ranges_to_the_nodes() {
-        if !require::lab(has_capabilities(), "making network namespaces needs root") {
-            return;
-        }
-        let topology = Topology::build(2).unwrap();
-        let background = Background::start().unwrap();
-        for node in topology.nodes() {
-            ip(node, "addr add 198.51.100.10/32 dev lo").unwrap();
-            ip(node, "addr add 2001:db8:2::10/128 dev lo").unwrap();
-            responder::serve(&background, node).unwrap();
-        }
-        for address in ["198.51.100.10", "2001:db8:2::10"] {
-            let answer = reached(&topology, address.parse().unwrap());
-            assert!(answer.starts_with("node"), "{answer}");
-        }
+        require::privileged(|| {
+            let topology = Topology::build(2).unwrap();
+            let background = Background::start().unwrap();
+            for node in topology.nodes() {
+                ip(node, "addr add 198.51.100.10/32 dev lo").unwrap();
+                ip(node, "addr add 2001:db8:2::10/128 dev lo").unwrap();
+                responder::serve(&background, node).unwrap();
+            }
+            for address in ["198.51.100.10", "2001:db8:2::10"] {
+                let answer = reached(&topology, address.parse().unwrap());
+                assert!(answer.starts_with("node"), "{answer}");
+            }
+        });
     }
 
     #[test]
     fn the_client_hears_who_announces_an_address() {
-        if !require::lab(has_capabilities(), "making network namespaces needs root") {
-            return;
-        }
-        let topology = Topology::build(1).unwrap();
-        let node = &topology.nodes()[0];
-        let capture = Capture::start(topology.client()).unwrap();
-        let background = Background::start().unwrap();
-        responder::serve(&background, node).unwrap();
-        assert_eq!(reached(&topology, ipv4(11).into()), "node1", "links take a moment to be up");
-        // The kernel itself announces its addresses when the hardware address changes.
-        node.set_sysctl("net/ipv4/conf/eth0/arp_notify", "1").unwrap();
-        ip(node, "addr add 192.0.2.200/24 brd + dev eth0").unwrap();
-        let vip = IpAddr::V4(ipv4(200));
-        let [place] = &places(node, vip).unwrap()[..] else { panic!("one place expected") };
-        assert!(place.address.secondary && place.link == "eth0");
-        ip(node, "link set dev eth0 address 00:00:5e:00:53:c8").unwrap();
-        assert_eq!(mac(node, "eth0").unwrap().unwrap(), "00:00:5e:00:53:c8");
-        let expected =
-            Announcement { address: vip, mac: "00:00:5e:00:53:c8".into(), form: Form::ArpRequest };
-        let heard = wait_until(Duration::from_secs(5), &Stop::default(), || {
-            let heard = capture.announcements().unwrap();
-            if heard.contains(&expected) {
-                Ok(())
-            } else {
-                Err(Glance::NotYet(format!("{heard:?}")))
-            }
+        require::privileged(|| {
+            let topology = Topology::build(1).unwrap();
+            let node = &topology.nodes()[0];
+            let capture = Capture::start(topology.client()).unwrap();
+            let background = Background::start().unwrap();
+            responder::serve(&background, node).unwrap();
+            assert_eq!(
+                reached(&topology, ipv4(11).into()),
+                "node1",
+                "links take a moment to be up"
+            );
+            // The kernel itself announces its addresses when the hardware address changes.
+            node.set_sysctl("net/ipv4/conf/eth0/arp_notify", "1").unwrap();
+            ip(node, "addr add 192.0.2.200/24 brd + dev eth0").unwrap();
+            let vip = IpAddr::V4(ipv4(200));
+            let [place] = &places(node, vip).unwrap()[..] else { panic!("one place expected") };
+            assert!(place.address.secondary && place.link == "eth0");
+            ip(node, "link set dev eth0 address 00:00:5e:00:53:c8").unwrap();
+            assert_eq!(mac(node, "eth0").unwrap().unwrap(), "00:00:5e:00:53:c8");
+            let expected = Announcement {
+                address: vip,
+                mac: "00:00:5e:00:53:c8".into(),
+                form: Form::ArpRequest,
+            };
+            let heard = wait_until(Duration::from_secs(5), &Stop::default(), || {
+                let heard = capture.announcements().unwrap();
+                if heard.contains(&expected) {
+                    Ok(())
+                } else {
+                    Err(Glance::NotYet(format!("{heard:?}")))
+                }
+            });
+            heard.unwrap();
         });
-        heard.unwrap();
     }
 }
