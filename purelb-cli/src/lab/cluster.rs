@@ -25,8 +25,8 @@ pub const NODES: u8 = 3;
 /// How long all programs together may take to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A running cluster. Dropping it kills and removes everything; [`end`](Self::end) lets the
-/// programs leave in order first.
+/// A running cluster. Dropping it kills and removes everything;
+/// [`end_programs`](Self::end_programs) lets the programs leave in order first.
 ///
 /// * [`start`](Self::start) builds it; [`start_programs`](Self::start_programs) brings it to life.
 /// * [`topology`](Self::topology), [`api`](Self::api): its parts.
