@@ -85,7 +85,7 @@ impl Reference {
             .map(today)
             .collect();
         if let Some(wish) = &service.annotations.addresses {
-            let wish: Vec<IpAddr> = wish.split(',').map(|ip| ip.parse().unwrap()).collect();
+            let wish: Vec<IpAddr> = wish.split(',').filter_map(|ip| ip.parse().ok()).collect();
             let complete = service.family_policy != FamilyPolicy::RequireDualStack
                 || service.families.iter().all(|f| wish.iter().any(|ip| Family::of(*ip) == *f));
             let same = |a: &[IpAddr], b: &Holding| {
@@ -170,8 +170,16 @@ impl Reference {
             FamilyPolicy::PreferDualStack if !kept.is_empty() || !added.is_empty() => {
                 (kept.into_iter().chain(added).collect(), is_all || only_unserved)
             }
-            _ if is_all => (kept.into_iter().chain(added).collect(), true),
-            _ => (kept, false),
+            FamilyPolicy::PreferDualStack
+            | FamilyPolicy::RequireDualStack
+            | FamilyPolicy::SingleStack
+                if is_all =>
+            {
+                (kept.into_iter().chain(added).collect(), true)
+            }
+            FamilyPolicy::PreferDualStack
+            | FamilyPolicy::RequireDualStack
+            | FamilyPolicy::SingleStack => (kept, false),
         }
     }
 
