@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
 use purelb_core::host::{Address, AddressKey, Family, Link, LinkIndex, Route};
 use purelb_core::store::{Change, Object};
 
@@ -109,9 +108,8 @@ impl Mirror {
 
     /// The addresses of one link.
     pub fn addresses_of(&self, link: LinkIndex) -> impl Iterator<Item = &Address> {
-        let lowest = AddressKey { link, net: IpNet::V4(Ipv4Net::default()) };
         self.addresses
-            .range(lowest..)
+            .range(lowest(link, Family::V4)..)
             .take_while(move |(key, _)| key.link == link)
             .flat_map(|(_, same)| same.first())
             .map(|(_, address)| address)
@@ -178,11 +176,31 @@ impl Mirror {
         if !link.carrier {
             routes.extend(self.routes.carrier_lost(index));
         }
+        let up = link.up;
         if self.links.get(&index) != Some(&link) {
             changes.push(HostChange::Links(Change::Updated(link.clone())));
             self.links.insert(index, link);
         }
+        if !up {
+            self.addresses_down(index, changes);
+        }
         routes
+    }
+
+    /// IPv6 addresses that stay on a link that goes down (`keep_addr_on_down`) have to pass duplicate
+    /// address detection anew; nobody is told (`addrconf_ifdown`). Of those that go, the kernel tells.
+    fn addresses_down(&mut self, link: LinkIndex, changes: &mut Vec<HostChange>) {
+        let of_link = self.addresses.range_mut(lowest(link, Family::V6)..);
+        let of_link = of_link.take_while(|(key, _)| key.link == link);
+        for (_, address) in of_link.flat_map(|(_, same)| same) {
+            let IpAddr::V6(ip) = address.ip() else { continue };
+            let may_stay =
+                address.valid.is_none() && !ip.is_unicast_link_local() && !ip.is_loopback();
+            if may_stay && !address.flags.no_dad && !address.flags.tentative {
+                address.flags.tentative = true;
+                changes.push(HostChange::Addresses(Change::Updated(address.clone())));
+            }
+        }
     }
 
     fn link_gone(&mut self, index: LinkIndex, changes: &mut Vec<HostChange>) -> Vec<Change<Route>> {
@@ -204,6 +222,8 @@ impl Mirror {
         changes: &mut Vec<HostChange>,
     ) -> Vec<Change<Route>> {
         let (key, link) = (address.key(), address.link);
+        let family = Family::of(address.ip());
+        let is_first = !self.has(link, family);
         let before = self.shown(&key).cloned();
         self.put(address, peer);
         // The seconds left count from now, so the same number is news.
@@ -212,8 +232,8 @@ impl Mirror {
         {
             changes.push(HostChange::Addresses(Change::Updated(after.clone())));
         }
-        match Family::of(key.net.addr()) {
-            Family::V4 if self.is_up(link) => self.routes.v4_enabled(link),
+        match family {
+            Family::V4 if is_first && self.is_up(link) => self.routes.v4_enabled(link),
             Family::V4 | Family::V6 => Vec::new(),
         }
     }
@@ -282,7 +302,8 @@ impl Mirror {
     }
 
     fn has(&self, link: LinkIndex, family: Family) -> bool {
-        self.addresses_of(link).any(|address| Family::of(address.ip()) == family)
+        let next = self.addresses.range(lowest(link, family)..).next();
+        next.is_some_and(|(key, _)| key.link == link && Family::of(key.net.addr()) == family)
     }
 
     fn shown(&self, key: &AddressKey) -> Option<&Address> {
@@ -296,6 +317,11 @@ impl Mirror {
             None => same.push((peer, address)),
         }
     }
+}
+
+/// What comes before all addresses of a family on a link: IPv4 sorts before IPv6.
+fn lowest(link: LinkIndex, family: Family) -> AddressKey {
+    AddressKey { link, net: family.everything() }
 }
 
 #[cfg(test)]

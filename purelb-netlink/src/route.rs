@@ -325,7 +325,7 @@ impl RouteTable {
         )
     }
 
-    /// A link that is up has an IPv4 address.
+    /// A link that is up has its first IPv4 address.
     pub(crate) fn v4_enabled(&mut self, link: LinkIndex) -> Vec<Change<Route>> {
         self.change_where(
             |to, entry| {

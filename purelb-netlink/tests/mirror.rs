@@ -225,7 +225,7 @@ fn route_command(mixed: bool) -> impl Strategy<Value = String> {
             "nhid 21",
             "nhid 20",
         ]),
-        one_of(&["", "", "src 2001:db8:0::1", "src 2001:db8:9::9", "mtu 1400"]),
+        one_of(&["", "", "src 2001:db8:0::1", "src 2001:db8:9::9", "mtu 1400", "proto ra"]),
     );
     let rejected = one_of(&[
         "unreachable default",

@@ -207,3 +207,19 @@ fn a_listing_is_told_kind_by_kind_and_forgets_what_was() {
     assert_eq!(addresses, HostChange::Addresses(Change::Listed(listed)));
     assert_eq!(routes, HostChange::Routes(Change::Listed(vec![])));
 }
+
+#[test]
+fn an_ipv6_address_that_stays_on_a_link_that_goes_down_is_tentative() {
+    let no_dad = AddressFlags { no_dad: true, ..AddressFlags::default() };
+    let vip = Address { flags: no_dad, ..address(1, "2001:db8::9/64") };
+    let mut mirror = mirror(vec![
+        Message::LinkIs(link(1, true)),
+        is(1, "192.0.2.7/24"),
+        is(1, "2001:db8::7/64"),
+        Message::AddressIs(vip, None),
+    ]);
+    let changes = mirror.apply(Message::LinkIs(link(1, false))).unwrap();
+    assert_eq!(count(&changes), [1, 1, 0]);
+    let tentative = mirror.addresses().filter(|address| address.flags.tentative);
+    assert!(tentative.map(|address| address.net.to_string()).eq(["2001:db8::7/64"]));
+}
