@@ -115,13 +115,20 @@ impl Entry {
                 && (self.hops.is_empty() || self.hops.iter().any(|hop| hop.gateway.is_none()))
     }
 
-    /// Whether IPv6 makes it a sibling of others of its kind (`rt6_qualify_for_ecmp`). A route that
-    /// the kernel makes for a router advertisement is none; one that a program makes for it is.
+    /// Whether IPv6 makes it a sibling of others of its kind (`rt6_qualify_for_ecmp`).
     fn can_be_sibling(&self) -> bool {
-        const RTPROT_RA: u8 = 9;
         self.nexthop_id.is_none()
             && self.hops.iter().any(|hop| hop.gateway.is_some())
-            && (self.protocol != RTPROT_RA || self.together)
+            && !self.is_ambiguous()
+    }
+
+    /// A route that the kernel makes for a router advertisement is nobody's sibling; one that a
+    /// program makes for it can be. They look the same until one is told of together with others.
+    fn is_ambiguous(&self) -> bool {
+        const RTPROT_RA: u8 = 9;
+        self.protocol == RTPROT_RA
+            && !self.together
+            && self.hops.iter().any(|hop| hop.gateway.is_some())
     }
 
     /// Whether the kernel would not keep both of them.
@@ -233,7 +240,12 @@ impl RouteTable {
     ) -> Result<Vec<Change<Route>>, ListAgain> {
         let family = to.family();
         let new = split(family, entry);
-        if !self.groups.contains_key(&to) {
+        if let Some(group) = self.groups.get(&to) {
+            let unclear = || group.iter().chain(&new).any(Entry::is_ambiguous);
+            if family == Family::V6 && how.replace && group.len() > 1 && unclear() {
+                return Err(ListAgain);
+            }
+        } else {
             // The routes that several next hops make in IPv6 are told of without NLM_F_EXCL.
             let first = how.exclusive || family == Family::V6 && to.is_default();
             if !first {

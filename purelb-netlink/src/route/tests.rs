@@ -239,14 +239,19 @@ fn a_nexthop_object_that_is_not_spelled_out_leads_somewhere_unknown() {
 }
 
 #[test]
-fn routes_for_router_advertisements_are_siblings_only_if_a_program_made_them() {
+fn what_replaces_routes_for_router_advertisements_is_clear_only_if_a_program_made_them() {
     let one = |gateway| Entry { protocol: 9, ..via(&[hop(LEFT, gateway)]) };
-    let by_kernel = [("::/0", one("fe80::1"), FIRST), ("::/0", one("fe80::2"), APPEND)];
-    let mut by_kernel = table(&by_kernel);
-    by_kernel.insert(to("::/0"), via(&[hop(RIGHT, "")]), REPLACE).unwrap();
-    assert_eq!(hops(&by_kernel, "::/0"), ["1 fe80::2", "2"]);
+    let direct = via(&[hop(RIGHT, "")]);
+    let start = [("::/0", one("fe80::1"), FIRST), ("::/0", one("fe80::2"), APPEND)];
+    let mut unclear = table(&start);
+    assert_eq!(unclear.insert(to("::/0"), direct.clone(), REPLACE), Err(ListAgain));
+    // The only one is replaced in any case.
+    unclear.remove(to("::/0"), one("fe80::2"));
+    unclear.insert(to("::/0"), direct.clone(), REPLACE).unwrap();
+    assert_eq!(hops(&unclear, "::/0"), ["2"]);
+    // Told of together, they are siblings.
     let both = Entry { protocol: 9, ..via(&[hop(LEFT, "fe80::1"), hop(LEFT, "fe80::2")]) };
-    let mut by_program = table(&[("::/0", one("fe80::1"), FIRST), ("::/0", both, APPEND)]);
-    by_program.insert(to("::/0"), via(&[hop(RIGHT, "")]), REPLACE).unwrap();
-    assert_eq!(hops(&by_program, "::/0"), ["2"]);
+    let mut clear = table(&[("::/0", one("fe80::1"), FIRST), ("::/0", both, APPEND)]);
+    clear.insert(to("::/0"), direct, REPLACE).unwrap();
+    assert_eq!(hops(&clear, "::/0"), ["2"]);
 }
