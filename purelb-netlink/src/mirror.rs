@@ -176,12 +176,12 @@ impl Mirror {
         if !link.carrier {
             routes.extend(self.routes.carrier_lost(index));
         }
-        let up = link.up;
+        let went_down = was_up == Some(true) && !link.up;
         if self.links.get(&index) != Some(&link) {
             changes.push(HostChange::Links(Change::Updated(link.clone())));
             self.links.insert(index, link);
         }
-        if !up {
+        if went_down {
             self.addresses_down(index, changes);
         }
         routes
