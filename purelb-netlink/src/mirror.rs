@@ -273,9 +273,7 @@ impl Mirror {
     fn v4_gone(&mut self, key: AddressKey, is_last: bool) -> Vec<Change<Route>> {
         let ip = key.net.addr();
         let mut routes = Vec::new();
-        if self.routes.prefers(ip)
-            && !self.addresses().any(|one| one.ip() == ip && self.is_up(one.link))
-        {
+        if self.routes.prefers(ip) && !self.addresses().any(|one| one.ip() == ip) {
             routes.extend(self.routes.v4_source_gone(ip));
         }
         if is_last {

@@ -348,7 +348,7 @@ impl RouteTable {
         )
     }
 
-    /// No link that is up has the IPv4 address `source` any longer.
+    /// No link has the IPv4 address `source` any longer, not even one that is down.
     pub(crate) fn v4_source_gone(&mut self, source: IpAddr) -> Vec<Change<Route>> {
         self.change_where(
             |_, entry| entry.source == Some(source),
