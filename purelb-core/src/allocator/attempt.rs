@@ -125,3 +125,39 @@ impl<A: PartialEq + Clone> Attempt<A> {
 pub(crate) fn pause(tries: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[allow(clippy::disallowed_methods, reason = "a test needs some moment to count from")]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn while_a_request_is_out_nothing_is_written_not_even_another_answer() {
+        let (now, version) = (now(), ResourceVersion::from("1"));
+        let mut attempt = Attempt::default();
+        let step = |attempt: &Attempt<u8>, wanted| {
+            attempt.step(&wanted, false, &version, Duration::ZERO, now + Duration::from_secs(600))
+        };
+        assert_eq!(step(&attempt, 1), Step::Send);
+        attempt.sent(Ticket(1), 1, now);
+        assert_eq!((step(&attempt, 1), step(&attempt, 2)), (Step::Rest, Step::Rest));
+        assert_eq!(attempt.finished(Ticket(2), &Written::Accepted, &version, now), None);
+        assert_eq!(attempt.finished(Ticket(1), &Written::Accepted, &version, now), Some(1));
+        assert_eq!(step(&attempt, 2), Step::Send);
+    }
+
+    #[test]
+    fn after_a_conflict_only_a_newer_object_is_written_at_once() {
+        let (now, old) = (now(), ResourceVersion::from("1"));
+        let mut attempt = Attempt::default();
+        attempt.sent(Ticket(1), 1, now);
+        attempt.finished(Ticket(1), &Written::Conflict, &old, now);
+        let step = |version: &str| attempt.step(&1, false, &version.into(), Duration::ZERO, now);
+        assert_eq!(step("1"), Step::Wait(now + FIRST_PAUSE));
+        assert_eq!(step("2"), Step::Send);
+    }
+}
