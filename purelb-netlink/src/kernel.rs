@@ -356,3 +356,45 @@ fn release_is_at_least(major: u32, minor: u32) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new() -> NewAddress {
+        NewAddress {
+            link: LinkIndex(3),
+            net: "192.0.2.7/24".parse().unwrap(),
+            lifetime: Lifetime::Until(Tick::from_nanos(5_000_000_000)),
+            deprecated: false,
+            no_prefix_route: false,
+        }
+    }
+
+    /// The request, and the seconds in it, of a step so many milliseconds after the start.
+    fn prepared(step: Step, millis: i64) -> Option<(Request, Option<u32>)> {
+        let prepared = prepare(step, Tick::from_nanos(millis * 1_000_000));
+        prepared.map(|(request, _, seconds)| (request, seconds))
+    }
+
+    #[test]
+    fn seconds_are_counted_when_the_request_is_made() {
+        let expected = (encode::add_address(&new(), Some(3)), Some(3));
+        assert_eq!(prepared(Step::Add(new()), 1_500), Some(expected.clone()));
+        assert_eq!(prepared(Step::Shorten(new()), 1_500), Some(expected));
+    }
+
+    #[test]
+    fn too_late_a_new_address_is_not_sent_and_one_that_is_there_is_withdrawn() {
+        assert_eq!(prepared(Step::Add(new()), 4_001), None);
+        let expected = (encode::remove_address(&new().key()), None);
+        assert_eq!(prepared(Step::Shorten(new()), 4_001), Some(expected.clone()));
+        assert_eq!(prepared(Step::Withdraw(new().key()), 9_000), Some(expected));
+    }
+
+    #[test]
+    fn kernels_are_compared_by_number() {
+        assert!(release_is_at_least(3, 10));
+        assert!(!release_is_at_least(1000, 0));
+    }
+}

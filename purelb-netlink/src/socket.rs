@@ -314,7 +314,7 @@ fn extended_text(message: &RawMessage<'_>) -> Option<String> {
         return None;
     }
     let request = match message.flags & NLM_F_CAPPED {
-        0 => wire::number(message.body.get(4..)?).ok()?.next_multiple_of(4) as usize,
+        0 => (wire::number(message.body.get(4..)?).ok()? as usize).next_multiple_of(4),
         _ => 16,
     };
     let mut text = None;
@@ -380,6 +380,6 @@ mod tests {
         assert_eq!(answer(0x100, &refusal(&[], 64)), expected);
         // Cut off, and malformed: never worse than no words.
         assert_eq!(answer(0x300, &refusal(&WORDS[..7], 64)), expected);
-        assert_eq!(answer(0x200, &refusal(WORDS, u32::MAX - 9)), expected);
+        assert_eq!(answer(0x200, &refusal(WORDS, u32::MAX)), expected);
     }
 }
