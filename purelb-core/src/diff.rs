@@ -1,15 +1,17 @@
 //! What to do so that the kernel shows what is wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use crate::host::{Address, AddressKey};
+use crate::host::{Address, AddressKey, LinkIndex};
 use crate::kernel::{KernelAction, Lifetime, NewAddress};
 
 /// The actions that turn the addresses that are `observed` into those that are `wanted`: removals
 /// first, then additions.
 ///
 /// Only addresses with our mark are ever removed or changed. One without it that equals a wanted one
-/// is left alone, and so the wanted one is not added. Remaining lifetimes are not compared, only
+/// is left alone, and so the wanted one is not added to that link: the kernel would take the request
+/// as a change of the one that is there (IPv6 even under another prefix length). Remaining lifetimes are not compared, only
 /// whether there is an end: prolonging is a matter of time, not of difference.
 pub fn changes<'a>(
     wanted: impl IntoIterator<Item = &'a NewAddress>,
@@ -17,10 +19,14 @@ pub fn changes<'a>(
 ) -> Vec<KernelAction> {
     let wanted: BTreeMap<AddressKey, &NewAddress> =
         wanted.into_iter().map(|address| (address.key(), address)).collect();
-    let mut present: BTreeMap<AddressKey, bool> = BTreeMap::new();
+    let mut present: BTreeSet<AddressKey> = BTreeSet::new();
+    let mut foreign: BTreeSet<(LinkIndex, IpAddr)> = BTreeSet::new();
     let mut actions = Vec::new();
     for address in observed {
         let key = AddressKey { link: address.link, net: address.net };
+        if !address.is_ours() {
+            foreign.insert((address.link, address.ip()));
+        }
         let fit = match wanted.get(&key) {
             None if address.is_ours() => Fit::Unwanted,
             Some(wanted) if address.is_ours() => fit(wanted, address),
@@ -28,13 +34,15 @@ pub fn changes<'a>(
         };
         match fit {
             Fit::Good => {
-                present.insert(key, true);
+                present.insert(key);
             }
             Fit::Replaceable => {}
             Fit::Unwanted => actions.push(KernelAction::RemoveAddress(key)),
         }
     }
-    let missing = wanted.iter().filter(|(key, _)| !present.contains_key(key));
+    let missing = wanted.iter().filter(|(key, _)| {
+        !present.contains(key) && !foreign.contains(&(key.link, key.net.addr()))
+    });
     actions.extend(missing.map(|(_, address)| KernelAction::AddAddress(**address)));
     actions
 }
@@ -65,7 +73,7 @@ fn fit(wanted: &NewAddress, observed: &Address) -> Fit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{AddressFlags, LinkIndex, OUR_MARK, Scope};
+    use crate::host::{AddressFlags, OUR_MARK, Scope};
 
     fn wanted(net: &str, lifetime: Lifetime) -> NewAddress {
         NewAddress {
@@ -115,6 +123,8 @@ mod tests {
         let foreign = [observed("192.0.2.9/24", 0, Some(1)), observed("192.0.2.8/24", 3, None)];
         assert_eq!(changes([&wanted], &foreign), []);
         assert_eq!(changes([], &foreign), []);
+        let other_prefix = observed("192.0.2.9/32", 0, None);
+        assert_eq!(changes([&wanted], [&other_prefix]), []);
     }
 
     #[test]
