@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::lab::client::ObjectPath;
 use crate::lab::cluster::Cluster;
+use crate::lab::namespace::Namespace;
 use crate::lab::observe::{Glance, Placed, links};
 use crate::lab::responder;
 use crate::lab::samples;
@@ -245,13 +246,13 @@ fn prefix(place: &Placed, length: u8) -> Result<(), Glance> {
     Err(Glance::NotYet(format!("{local}/{found} on {link} instead of /{length}")))
 }
 
-fn has_addresses(namespace: &crate::lab::namespace::Namespace) -> Result<(), Glance> {
-    let name = namespace.name();
-    let global = links(namespace)?.into_iter().filter(|link| link.name != "lo");
-    let addresses: Vec<_> =
-        global.flat_map(|link| link.addresses).filter(|a| a.scope == "global").collect();
-    match addresses.len() {
-        2 => Ok(()),
-        _ => Err(Glance::NotYet(format!("{name} has {addresses:?}"))),
+fn has_addresses(namespace: &Namespace) -> Result<(), Glance> {
+    let links = links(namespace)?.into_iter().filter(|link| link.name != "lo");
+    let addresses: Vec<_> = links.flat_map(|link| link.addresses).collect();
+    let count = |scope: &str| addresses.iter().filter(|address| address.scope == scope).count();
+    // The kernel adds the link-local address once the link has a carrier.
+    if count("global") == 2 && count("link") >= 1 {
+        return Ok(());
     }
+    Err(Glance::NotYet(format!("{} has {addresses:?}", namespace.name())))
 }
