@@ -78,8 +78,10 @@ pub async fn drive<H: Host>(machine: &mut H::Machine, host: &mut H) -> H::Ended 
                 Err(ended) => return ended,
             },
         }
-        for _ in 1..BATCH {
-            let overdue = machine.poll_timeout().is_some_and(|deadline| deadline.at <= now());
+        for taken in 1..BATCH {
+            // The first is taken even so: no deadline, however often due, shuts the world out.
+            let overdue =
+                taken > 1 && machine.poll_timeout().is_some_and(|deadline| deadline.at <= now());
             // Polled once and dropped, which is cancelling it: the host promises that this is safe.
             match if overdue { None } else { host.event().now_or_never() } {
                 Some(Ok(fact)) => machine.handle_event(fact, now()),

@@ -275,7 +275,10 @@ impl Membership {
         if report.is_settled {
             self.settled = self.seen;
         }
-        let changed = self.host.as_ref().is_none_or(|host| host.serving != report.serving);
+        let changed = self
+            .host
+            .as_ref()
+            .is_none_or(|host| host.serving != report.serving || host.lists != report.lists);
         self.host = Some(report);
         lapsed.or(Standings::changed_if(changed))
     }

@@ -92,6 +92,8 @@ pub enum Action {
 pub enum ClusterAction {
     /// Write announcing annotations of a Service.
     Announce(Announcement),
+    /// List all leases anew: their history is another than the one that was seen.
+    ListLeases,
     /// Stop watching endpoints.
     UnwatchEndpoints,
     /// Watch endpoints: some Service needs them.
@@ -324,6 +326,16 @@ impl NodeAgent {
             return;
         }
         if self.config.is_none() {
+            // What a previous process left for want of nothing must not go for want of endpoints.
+            if self.wants.values().any(|want| !want.services.is_empty() && self.is_narrowed(want))
+                && !self.endpoints.is_listed()
+            {
+                if !std::mem::replace(&mut self.watches_endpoints, true) {
+                    let action = Action::Cluster(ClusterAction::WatchEndpoints);
+                    self.actions.push_back(action);
+                }
+                return;
+            }
             self.hold.start(&self.addresses, &self.membership, &self.links);
             self.dirty = Dirty { all: true, config: true, ..Dirty::default() };
         }
@@ -393,7 +405,7 @@ impl Machine for NodeAgent {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        if !self.is_ready() {
+        if !self.is_ready() || !self.is_listed() {
             return None;
         }
         let membership = self.membership.poll_timeout();

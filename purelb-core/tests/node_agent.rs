@@ -109,6 +109,43 @@ fn a_deleted_service_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_lease_deleted_by_hand_is_created_anew_and_the_address_comes_back() {
+    let mut world = World::serve(vec![service("web", &["192.0.2.100"])]);
+    world.pass(Duration::from_secs(1));
+    world.version += 1;
+    let version = Version(world.version);
+    world.lease = None;
+    world.feed(Event::Leases(LeaseEvent::Deleted { node: "node1".into(), version }));
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.shown(), ["192.0.2.100/24 eth0"]);
+    assert!(world.lease.is_some());
+}
+
+#[test]
+fn a_configuration_that_goes_while_a_second_route_is_watched_leaves_nothing_due() {
+    let mut world = World::serve(vec![service("web", &["192.0.2.100"])]);
+    world.feed(Event::Routes(Change::Updated(default_route(Family::V4, ETH1, 100))));
+    world.pass(Duration::from_millis(500));
+    world.feed(Event::Agents(Change::Listed(vec![])));
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.shown(), NOTHING);
+}
+
+#[test]
+fn another_history_of_leases_is_listed_and_lived_with() {
+    let mut world = World::serve(vec![service("web", &["192.0.2.100"])]);
+    world.feed(Event::Leases(LeaseEvent::Bookmark(Version(1))));
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.lists_asked_for, 1);
+    world.version = 3;
+    world.lease = None;
+    let listed = LeaseEvent::Listed { leases: vec![], version: Version(3) };
+    world.feed(Event::Leases(listed));
+    world.pass(Duration::from_secs(8));
+    assert_eq!(world.shown(), ["192.0.2.100/24 eth0"]);
+}
+
+#[test]
 fn an_address_that_the_service_no_longer_has_goes() {
     let mut world = World::serve(vec![service("web", &["192.0.2.100", "2001:db8:1::100"])]);
     world.feed(Event::Services(Change::Updated(service("web", &["192.0.2.101"]))));

@@ -118,6 +118,9 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let listening = Listening::bind(host, args.port)?;
     let client = client::connect(args.kubeconfig.as_deref(), "purelb-lbnodeagent").await?;
     let kernel = Kernel::open(Origin::new(start))?;
+    if !kernel.marks_supported() {
+        return Err(Failure::KernelTooOld);
+    }
 
     let mut machine = NodeAgent::new(settings.clone(), start);
     let mut world = World::new(
@@ -174,6 +177,10 @@ enum Failure {
     #[error(transparent)]
     Kernel(#[from] WatchError),
     #[error(
+        "this kernel does not keep the mark of an address (IFA_PROTO): Linux 5.18 or later is needed to tell PureLB's addresses from others"
+    )]
+    KernelTooOld,
+    #[error(
         "--lease-duration (PURELB_LEASE_DURATION) is {duration:?}: it must be at least {MIN_DURATION:?}, or there is no time to renew it"
     )]
     LeaseTooShort { duration: Duration },
@@ -203,6 +210,7 @@ impl Failure {
             | Self::Connect(_)
             | Self::EventsEnded
             | Self::Kernel(_)
+            | Self::KernelTooOld
             | Self::Lock(_)
             | Self::Runtime(_)
             | Self::ServerEnded

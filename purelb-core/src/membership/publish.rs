@@ -63,6 +63,11 @@ impl Writer {
         self.sent.clear();
     }
 
+    /// Whether a version that was accepted must be in a listing of this version.
+    pub(super) fn is_covered_by(&self, version: Version) -> bool {
+        self.accepted <= Some(version)
+    }
+
     fn accepted(&mut self, attempt: u64, version: Version) {
         if let Some(sent) = self.sent.get(&attempt) {
             self.renewed_at = self.renewed_at.max(Some(sent.at));
@@ -159,7 +164,11 @@ impl Membership {
     fn write_due(&self) -> Option<Tick> {
         let host = self.host.as_ref()?;
         self.seen?;
-        if self.writer.in_flight.is_some() || self.has_left() {
+        if self.writer.in_flight.is_some() || self.has_left() || self.base().is_none() {
+            return None;
+        }
+        // One that is not there is created only with nothing on an interface that it would not say.
+        if self.own.is_none() && !host.is_settled {
             return None;
         }
         let mut due = self.renewal_due();

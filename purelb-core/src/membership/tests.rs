@@ -177,6 +177,43 @@ fn a_renewal_that_comes_back_after_the_lapse_revives_nothing() {
 }
 
 #[test]
+fn a_join_that_comes_back_too_late_is_followed_by_another() {
+    let mut agent = Membership::new(settings("a", "1"));
+    let _ = agent.handle_lease(LeaseEvent::Listed { leases: vec![], version: Version(10) }, at(0));
+    let _ = agent.handle_host(serving(), at(0));
+    let mut alone = Alone { agent, version: 10 };
+    alone.write(at(0)).unwrap();
+    let _ = alone.agent.handle_timeout(at(5000));
+    let late = alone.agent.poll_write().unwrap();
+    assert_eq!(late.content.subnets, [subnet()].into());
+    let result = WriteResult::Unknown { error: "timeout".into() };
+    let event = LeaseEvent::Written { attempt: late.attempt, result };
+    let _ = alone.agent.handle_lease(event, at(5833));
+    let event = LeaseEvent::Updated(lease("a", 30, late.content));
+    let _ = alone.agent.handle_lease(event, at(9000));
+    let _ = alone.agent.handle_host(serving(), at(9000));
+    alone.version = 30;
+    assert_eq!(alone.agent.right(), None);
+    alone.write(at(9400)).unwrap();
+    alone.write(at(9410)).unwrap();
+    assert!(matches!(alone.agent.standing(ip(1), false), Standing::Mine { .. }));
+}
+
+#[test]
+fn a_created_lease_that_is_not_in_view_yet_leaves_nothing_due() {
+    let mut agent = Membership::new(settings("a", "1"));
+    let _ = agent.handle_lease(LeaseEvent::Listed { leases: vec![], version: Version(10) }, at(0));
+    let _ = agent.handle_host(serving(), at(0));
+    let write = agent.poll_write().unwrap();
+    let result = WriteResult::Accepted { version: Version(11) };
+    let event = LeaseEvent::Written { attempt: write.attempt, result };
+    let _ = agent.handle_lease(event, at(10));
+    let _ = agent.handle_timeout(at(20_000));
+    assert_eq!(agent.poll_write(), None);
+    assert!(agent.poll_timeout().is_none_or(|(due, _)| due > at(20_000)));
+}
+
+#[test]
 fn a_lapsed_agent_first_proves_that_it_can_write_then_joins() {
     let mut alone = Alone::joined_beside(&[]);
     let _ = alone.agent.handle_timeout(at(9000));

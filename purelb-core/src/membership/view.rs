@@ -118,6 +118,10 @@ impl Membership {
             let node = self.settings.node.clone();
             changed = changed.or(self.delete(&node));
         }
+        if !present.contains(&self.settings.node) && self.writer.is_covered_by(version) {
+            // Created, and deleted again before it was ever in view.
+            self.writer.forget();
+        }
         // Our own last: that a write came back says something about everyone else's.
         let (own, peers): (Vec<_>, Vec<_>) =
             leases.into_iter().partition(|lease| lease.node == self.settings.node);
@@ -209,10 +213,22 @@ impl Membership {
         if sent.at >= self.lapsed_at {
             self.is_blind = false;
         }
+        for peer in self.peers.values_mut().filter(|peer| !peer.is_expired) {
+            if sent.at >= peer.expiry() {
+                peer.is_expired = true;
+                changed = true;
+            }
+        }
+        self.peers.retain(|_, peer| !(peer.is_expired && peer.is_deleted));
         let end = fence(sent.at, content.duration.min(self.settings.duration));
         match self.right {
             Some(until) => self.right = Some(until.max(end)),
-            None if sent.is_join && sent.at >= self.lapsed_at && end > self.now => {
+            None if sent.is_join && sent.at >= self.lapsed_at => {
+                if end <= self.now {
+                    // It came back too late to give a right: only another join can.
+                    self.lapse();
+                    return Standings::Changed;
+                }
                 self.right = Some(end);
                 changed = true;
             }
@@ -226,13 +242,6 @@ impl Membership {
                 *join = Join::Waiting { version, back: self.now };
             }
         }
-        for peer in self.peers.values_mut().filter(|peer| !peer.is_expired) {
-            if sent.at >= peer.expiry() {
-                peer.is_expired = true;
-                changed = true;
-            }
-        }
-        self.peers.retain(|_, peer| !(peer.is_expired && peer.is_deleted));
         Standings::changed_if(changed)
     }
 

@@ -12,10 +12,10 @@ use crate::name::ServiceKey;
 use crate::place::PoolIndex;
 use crate::store::{Change, Object, Store};
 
-use super::local::HostView;
+use super::local::{HostView, LocalElection};
 use super::notice::{AgentRef, NodeNotice};
 use super::verdict::{Exclusion, NotConfigured};
-use super::{Config, Event, NodeAgent};
+use super::{Action, ClusterAction, Config, Event, NodeAgent};
 
 /// The addresses of this host, findable by address alone.
 #[derive(Clone, Debug, Default)]
@@ -101,12 +101,15 @@ impl NodeAgent {
             }
             Event::Kernel(outcome) => self.take_in_outcome(&outcome),
             Event::Leases(event) => {
-                let before = self.right();
+                let (before, was_listed) = (self.right(), self.membership.is_listed());
                 if self.membership.handle_lease(event, self.now) == Standings::Changed {
                     self.dirty.all = true;
                 }
                 if self.right() != before {
                     self.prolong();
+                }
+                if was_listed && !self.membership.is_listed() {
+                    self.actions.push_back(Action::Cluster(ClusterAction::ListLeases));
                 }
             }
             Event::Links(change) => {
@@ -134,8 +137,7 @@ impl NodeAgent {
 
     fn take_in_addresses(&mut self, change: Change<Address>) {
         match &change {
-            // All that was asked for and answered is among them, or gone.
-            Change::Listed(_) => self.hold.forget_pending(),
+            Change::Listed(_) => self.hold.listed_anew(),
             Change::Updated(address) => self.hold.arrived(&address.key()),
             Change::Deleted(_) => {}
         }
@@ -236,7 +238,12 @@ impl NodeAgent {
             return;
         }
         self.cards = self.card_subnets();
-        let Some(spec) = self.spec() else { return };
+        let Some(spec) = self.spec() else {
+            for election in self.local.values_mut() {
+                *election = LocalElection::default();
+            }
+            return;
+        };
         let policy = Policy::from(spec);
         let links: Vec<&Link> = self.links.iter().collect();
         let addresses: Vec<&Address> = self.addresses.iter().filter(|a| !a.is_ours()).collect();

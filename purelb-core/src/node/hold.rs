@@ -43,6 +43,8 @@ pub(super) struct Hold {
     pub(super) is_adopting: bool,
     /// Addresses seen for the first time since they were last looked at.
     pub(super) new: BTreeSet<AddressKey>,
+    /// When an address with a lifetime of its own is next to be prolonged.
+    pub(super) refresh: BTreeMap<AddressKey, Tick>,
     /// When which lifetimes are to be prolonged.
     pub(super) prolonging: BTreeMap<Tick, Vec<AddressKey>>,
     /// This process asked for the virtual interface.
@@ -59,6 +61,8 @@ pub(super) struct Refused {
     until: Option<Tick>,
     /// The wait that led there.
     wait: Duration,
+    /// Only too little of the right was left.
+    pub(super) is_past_deadline: bool,
 }
 
 impl Hold {
@@ -94,12 +98,12 @@ impl Hold {
         self.removing.remove(key);
         self.adopted.remove(key);
         self.granted.remove(key);
+        self.refresh.remove(key);
         self.new.remove(key);
     }
 
-    /// Everything was listed anew: nothing is under way any more.
-    pub(super) fn forget_pending(&mut self) {
-        self.pending.clear();
+    /// Everything was listed anew. An addition may be younger than the listing: it stays believed in.
+    pub(super) fn listed_anew(&mut self) {
         self.removing.clear();
     }
 
@@ -110,7 +114,7 @@ impl Hold {
 
     /// Whether every local address has been prolonged to the end of the right.
     pub(super) fn is_extended(&self, right: Option<Tick>) -> bool {
-        self.prolonging.is_empty() && self.granted.values().all(|until| Some(*until) >= right)
+        self.granted.values().all(|until| Some(*until) >= right)
     }
 
     /// Something is waited for until then.
@@ -165,14 +169,13 @@ impl NodeAgent {
     /// Passes an action on unless the same is under way or was just refused.
     pub(super) fn ask_about(&mut self, ip: IpAddr, action: KernelAction) {
         let now = self.now;
-        if self.hold.refused.get(&ip).is_some_and(|refused| refused.until > Some(now)) {
-            return;
-        }
         match &action {
             KernelAction::AddAddress(new) => {
                 let key = new.key();
+                let refused = self.hold.refused.get(&ip);
+                let must_wait = refused.is_some_and(|refused| refused.until > Some(now));
                 let leaving = self.hold.removing.contains_key(&key);
-                if leaving || self.hold.pending.contains_key(&key) {
+                if must_wait || leaving || self.hold.pending.contains_key(&key) {
                     return;
                 }
                 self.added(new);
@@ -207,12 +210,16 @@ impl NodeAgent {
         match new.lifetime {
             Lifetime::Forever => {
                 self.hold.granted.remove(&key);
+                self.hold.refresh.remove(&key);
             }
             Lifetime::Seconds(seconds) => {
-                let refresh = Duration::from_secs(seconds.into()) / 2;
-                self.hold.prolonging.entry(self.now + refresh).or_default().push(key);
+                let at = self.now + Duration::from_secs(seconds.into()) / 2;
+                self.hold.granted.remove(&key);
+                self.hold.refresh.insert(key, at);
+                self.hold.prolonging.entry(at).or_default().push(key);
             }
             Lifetime::Until(until) => {
+                self.hold.refresh.remove(&key);
                 self.hold.granted.insert(key, until);
             }
         }
@@ -229,24 +236,30 @@ impl NodeAgent {
         };
         let ip = match &outcome.action {
             KernelAction::AddAddress(new) => {
-                self.hold.pending.remove(&new.key());
+                // Without an answer it may be there.
+                if !matches!(error, KernelError::Transport { .. }) {
+                    self.hold.pending.remove(&new.key());
+                }
                 self.hold.granted.remove(&new.key());
                 Some(new.net.addr())
             }
-            KernelAction::RemoveAddress(key) => {
-                self.hold.removing.remove(key);
-                self.hold.pending.remove(key);
-                Some(key.net.addr())
+            KernelAction::CreateVirtual { .. } => {
+                self.hold.has_made_virtual = false;
+                None
             }
-            KernelAction::Advertise { .. }
-            | KernelAction::CreateVirtual { .. }
+            // Asked for again when its patience is over.
+            KernelAction::RemoveAddress(_)
+            | KernelAction::Advertise { .. }
             | KernelAction::SetAlias { .. }
             | KernelAction::SetConf { .. } => None,
         };
         if let Some(ip) = ip {
             let wait = self.hold.refused.get(&ip).map_or(FIRST_RETRY, |refused| refused.wait * 2);
             let wait = wait.min(LAST_RETRY);
-            self.hold.refused.insert(ip, Refused { until: Some(self.now + wait), wait });
+            let is_past_deadline = matches!(error, KernelError::PastDeadline);
+            self.hold
+                .refused
+                .insert(ip, Refused { until: Some(self.now + wait), wait, is_past_deadline });
             self.hold.wait_until(self.now + wait);
             self.dirty.ips.insert(ip);
         }

@@ -27,17 +27,27 @@ impl NodeAgent {
             queue.extend(chunk);
         }
         // What could not be added because too little was left may be tried again.
-        self.dirty.ips.extend(std::mem::take(&mut self.hold.refused).into_keys());
+        let ips = &mut self.dirty.ips;
+        self.hold.refused.retain(|ip, refused| {
+            if refused.is_past_deadline {
+                ips.insert(*ip);
+            }
+            !refused.is_past_deadline
+        });
     }
 
     /// Prolongs the lifetimes that are due.
     pub(super) fn extend(&mut self) {
         while let Some(entry) = self.hold.prolonging.first_entry() {
-            if *entry.key() > self.now {
+            let at = *entry.key();
+            if at > self.now {
                 return;
             }
             for key in entry.remove() {
-                self.extend_one(key);
+                // One with a lifetime of its own may have been added anew meanwhile.
+                if self.hold.refresh.get(&key).is_none_or(|refresh| *refresh == at) {
+                    self.extend_one(key);
+                }
             }
         }
     }
@@ -46,7 +56,10 @@ impl NodeAgent {
         let ip = key.net.addr();
         let verdict = self.wants.get(&ip).map(|want| self.decide(ip, want));
         let wanted = verdict.as_ref().and_then(|verdict| self.wanted(verdict));
-        let Some(new) = wanted.filter(|wanted| wanted.key() == key) else { return };
+        let Some(new) = wanted.filter(|wanted| wanted.key() == key) else {
+            self.dirty.ips.insert(ip);
+            return;
+        };
         if self.addresses.get(&key).is_some_and(Address::is_ours) {
             self.added(&new);
             self.ask_kernel(KernelAction::AddAddress(new));

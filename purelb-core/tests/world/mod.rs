@@ -35,6 +35,8 @@ pub(crate) struct World {
     pub(crate) version: u64,
     /// The API does not answer.
     pub(crate) is_cut_off: bool,
+    /// How often all leases were to be listed anew.
+    pub(crate) lists_asked_for: u32,
     /// What was asked of the kernel, in words.
     pub(crate) told: Vec<String>,
     /// What people were told as an error.
@@ -67,6 +69,7 @@ impl World {
             lease: None,
             version: 10,
             is_cut_off: false,
+            lists_asked_for: 0,
             told: vec![],
             errors: vec![],
             claims: BTreeMap::new(),
@@ -163,7 +166,12 @@ impl World {
                     self.claims.insert((write.service.name.clone(), family), value);
                 }
             }
-            ClusterAction::UnwatchEndpoints | ClusterAction::WatchEndpoints => {}
+            ClusterAction::ListLeases => self.lists_asked_for += 1,
+            ClusterAction::UnwatchEndpoints => {}
+            ClusterAction::WatchEndpoints => {
+                let none = Event::Endpoints(Change::Listed(vec![]));
+                self.agent.handle_event(none, self.start + self.now);
+            }
             ClusterAction::WriteLease(write) => self.write_lease(write),
         }
     }

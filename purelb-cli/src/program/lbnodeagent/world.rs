@@ -13,7 +13,7 @@ use purelb_core::kernel::{KernelAction, KernelOutcome};
 use purelb_core::lease::{LeaseEvent, LeaseWrite, WriteResult};
 use purelb_core::membership::Settings;
 use purelb_core::name::{NodeName, Uid};
-use purelb_core::node::{Action, ClusterAction, Event, NodeAgent, NodeNotice};
+use purelb_core::node::{Action, Announcement, ClusterAction, Event, NodeAgent, NodeNotice};
 use purelb_core::notice::{Level, Notice, Regarding};
 use purelb_core::store::Change;
 use purelb_k8s::leases::{self, LeaseWriter};
@@ -31,6 +31,17 @@ use crate::telemetry::server::Readiness;
 /// A sleep of the machine shorter than this is how clocks are read, not a sleep.
 const SLEPT: Duration = Duration::from_millis(50);
 
+/// How many announcements may be under way at once.
+const ANNOUNCING: usize = 8;
+
+/// What came of a request.
+enum Answer {
+    /// Of an announcement: what the machine has to know, if anything.
+    Announced(Option<Event>),
+    /// Of a write of the lease.
+    Lease(Event),
+}
+
 /// Everything that a [`NodeAgent`] acts on and hears of.
 pub(super) struct World {
     client: Client,
@@ -39,10 +50,16 @@ pub(super) struct World {
     node_uid: Option<Uid>,
     kernel: Kernel,
     watches: SelectAll<BoxStream<'static, Event>>,
+    leases: BoxStream<'static, Event>,
+    lease_duration: Duration,
     /// Watched while some Service needs it.
     endpoints: Option<BoxStream<'static, Event>>,
     /// Requests under way; each ends as a fact, or as nothing worth telling the machine.
-    requests: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Event>>>>>,
+    requests: FuturesUnordered<Pin<Box<dyn Future<Output = Answer>>>>,
+    /// Announcements that wait for earlier ones, so that a burst never holds up the lease.
+    announcements: VecDeque<Announcement>,
+    /// How many are under way.
+    announcing: usize,
     signals: [Signal; 3],
     /// When to give up stopping in order.
     stop_by: Option<Instant>,
@@ -83,10 +100,8 @@ impl World {
             watch::service_groups(client.clone(), namespace).map(Event::Groups).boxed(),
             watch::lb_node_agents(client.clone(), namespace).map(Event::Agents).boxed(),
             watch::node(client.clone(), &settings.node).map(Event::Node).boxed(),
-            leases::watch(client.clone(), namespace, leases::pace(settings.duration))
-                .map(Event::Leases)
-                .boxed(),
         ]);
+        let leases = watch_leases(&client, namespace, settings.duration);
         Ok(Self {
             client,
             namespace: namespace.to_owned(),
@@ -94,8 +109,12 @@ impl World {
             node_uid: None,
             kernel,
             watches,
+            leases,
+            lease_duration: settings.duration,
             endpoints: None,
             requests: FuturesUnordered::new(),
+            announcements: VecDeque::new(),
+            announcing: 0,
             signals: [
                 signal(SignalKind::terminate())?,
                 signal(SignalKind::interrupt())?,
@@ -123,10 +142,31 @@ impl World {
     fn cluster(&mut self, action: ClusterAction) {
         match action {
             ClusterAction::Announce(write) => {
-                let service = write.service.clone();
-                let metrics = self.metrics.client.clone();
-                let request = announce::announce(self.client.clone(), write);
-                self.requests.push(Box::pin(request.map(move |result| match result {
+                self.announcements.push_back(write);
+                self.announce();
+            }
+            ClusterAction::ListLeases => {
+                self.leases = watch_leases(&self.client, &self.namespace, self.lease_duration);
+            }
+            ClusterAction::UnwatchEndpoints => self.endpoints = None,
+            ClusterAction::WatchEndpoints => {
+                let stream = watch::endpoints(self.client.clone());
+                self.endpoints = Some(stream.map(Event::Endpoints).boxed());
+            }
+            ClusterAction::WriteLease(write) => self.write_lease(write),
+        }
+    }
+
+    /// Starts as many of the waiting announcements as may be under way.
+    fn announce(&mut self) {
+        while self.announcing < ANNOUNCING {
+            let Some(write) = self.announcements.pop_front() else { return };
+            self.announcing += 1;
+            let service = write.service.clone();
+            let metrics = self.metrics.client.clone();
+            let request = announce::announce(self.client.clone(), write);
+            self.requests.push(Box::pin(request.map(move |result| {
+                Answer::Announced(match result {
                     Ok(()) => {
                         metrics.updates.inc();
                         None
@@ -138,14 +178,8 @@ impl World {
                         warn!(%service, %error, "cannot write the announcing annotations");
                         Some(Event::AnnounceFailed { service, error: error.to_string() })
                     }
-                })));
-            }
-            ClusterAction::UnwatchEndpoints => self.endpoints = None,
-            ClusterAction::WatchEndpoints => {
-                let stream = watch::endpoints(self.client.clone());
-                self.endpoints = Some(stream.map(Event::Endpoints).boxed());
-            }
-            ClusterAction::WriteLease(write) => self.write_lease(write),
+                })
+            })));
         }
     }
 
@@ -164,7 +198,7 @@ impl World {
             warn!(%error, "cannot write the lease");
             let result = WriteResult::Unknown { error };
             let answer = Event::Leases(LeaseEvent::Written { attempt, result });
-            self.requests.push(Box::pin(std::future::ready(Some(answer))));
+            self.requests.push(Box::pin(std::future::ready(Answer::Lease(answer))));
             return;
         };
         let writer = LeaseWriter::new(self.client.clone(), &self.namespace, self.node.clone(), uid);
@@ -185,7 +219,7 @@ impl World {
                     }
                 }
             }
-            Some(Event::Leases(event))
+            Answer::Lease(Event::Leases(event))
         })));
     }
 
@@ -340,8 +374,19 @@ impl Host for World {
                     Err(error) => return Err(Ended::KernelLost(error)),
                 },
                 Some(answer) = self.requests.next(), if !self.requests.is_empty() => match answer {
+                    Answer::Lease(event) => event,
+                    Answer::Announced(event) => {
+                        self.announcing -= 1;
+                        self.announce();
+                        match event {
+                            Some(event) => event,
+                            None => continue,
+                        }
+                    }
+                },
+                event = self.leases.next() => match event {
                     Some(event) => event,
-                    None => continue,
+                    None => return Err(Ended::WatchesLost),
                 },
                 event = next(&mut self.endpoints), if self.endpoints.is_some() => match event {
                     Some(event) => event,
@@ -370,6 +415,10 @@ impl Host for World {
         self.metrics.lease_healthy.set(i64::from(machine.membership().right().is_some()));
         machine.is_stopped().then_some(Ended::Stopped)
     }
+}
+
+fn watch_leases(client: &Client, namespace: &str, duration: Duration) -> BoxStream<'static, Event> {
+    leases::watch(client.clone(), namespace, leases::pace(duration)).map(Event::Leases).boxed()
 }
 
 async fn until(at: Option<Instant>) {
