@@ -252,9 +252,20 @@ impl Ledger {
         }
     }
 
-    /// The addresses of a family that are held under a sharing key, lowest first.
-    pub fn shared_under(&self, family: Family, key: &SharingKey) -> impl Iterator<Item = IpAddr> {
-        self.shared.get(&(family, key.clone())).into_iter().flatten().copied()
+    /// The addresses of a family that Services other than `uid` hold under a sharing key, lowest
+    /// first. One that `uid` alone brought under the key, by changing its own, binds nobody to it.
+    pub fn shared_under(
+        &self,
+        family: Family,
+        key: &SharingKey,
+        uid: &Uid,
+    ) -> impl Iterator<Item = IpAddr> {
+        let ips = self.shared.get(&(family, key.clone())).into_iter().flatten().copied();
+        ips.filter(move |ip| {
+            let others = self.uses.get(ip).into_iter().flatten().filter(|used| used.uid != *uid);
+            let mut owners = others.filter_map(|used| self.owners.get(&used.uid));
+            owners.any(|owner| owner.sharing.as_ref() == Some(key))
+        })
     }
 
     /// Whether anybody has `ip`.

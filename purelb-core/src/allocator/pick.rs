@@ -40,9 +40,9 @@ pub(crate) fn one(
     }
     match &service.annotations.sharing {
         Some(key) => {
-            let bound = ledger.shared_under(family, key).filter(|ip| group.pool_of(*ip).is_some());
+            let bound = ledger.shared_under(family, key, &service.uid);
             let mut clash = None;
-            for ip in bound {
+            for ip in bound.filter(|ip| group.pool_of(*ip).is_some()) {
                 match ledger.obstacle(ip, &service.uid) {
                     None => return Ok(ip),
                     Some(Obstacle::Held { holder }) => {
