@@ -2,4 +2,5 @@
 //! run the same code.
 
 pub mod allocator;
+mod daemon;
 pub mod lbnodeagent;

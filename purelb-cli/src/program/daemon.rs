@@ -1,0 +1,145 @@
+//! What the two daemons have in common: arguments, how they begin, and why they end.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io;
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use clap::{Args, Parser};
+use purelb_k8s::Client;
+use purelb_k8s::client::{self, ConnectError};
+use purelb_k8s::error::chain;
+use tracing::{error, info};
+
+use crate::telemetry::log;
+use crate::telemetry::server::{self, BindError, Listening};
+
+/// The arguments of both.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// Namespace that PureLB is installed in; without one, this pod's own
+    #[arg(long, env = "PURELB_NAMESPACE")]
+    namespace: Option<String>,
+
+    /// Kubeconfig file; without one, the cluster that this pod runs in
+    #[arg(long, env = "KUBECONFIG")]
+    kubeconfig: Option<String>,
+
+    /// Address to serve metrics and probes on; empty for all
+    #[arg(long, env = "PURELB_HOST", default_value = "")]
+    host: String,
+
+    /// Port to serve metrics and probes on
+    #[arg(long, default_value_t = server::PORT)]
+    port: u16,
+
+    /// `info` or `debug`
+    #[arg(long, env = "PURELB_LOG_LEVEL", default_value = "info")]
+    log_level: String,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t)]
+    log_format: log::Format,
+}
+
+impl Common {
+    /// The namespace that PureLB is installed in.
+    pub(super) fn namespace(&self) -> Result<String, Failure> {
+        client::namespace(self.namespace.as_deref()).ok_or(Failure::NoNamespace)
+    }
+
+    /// Listens where metrics and probes are served.
+    pub(super) fn listen(&self) -> Result<Listening, Failure> {
+        Ok(Listening::bind(self.host()?, self.port)?)
+    }
+
+    /// Connects to the Kubernetes API, by the name of `program`.
+    pub(super) async fn connect(&self, program: &str) -> Result<Client, Failure> {
+        Ok(client::connect(self.kubeconfig.as_deref(), program).await?)
+    }
+
+    fn host(&self) -> Result<Option<IpAddr>, Failure> {
+        match self.host.trim() {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| Failure::Host { text: text.into() }),
+        }
+    }
+}
+
+/// Runs the daemon `name` with the arguments after its name: reads them, starts the log and the
+/// runtime, and serves until it ends.
+pub(super) fn run<A, E>(
+    name: &str,
+    args: impl Iterator<Item = OsString>,
+    common: impl FnOnce(&A) -> &Common,
+    serve: impl AsyncFnOnce(A) -> Result<(), E>,
+) -> ExitCode
+where
+    A: Parser,
+    E: Error + ExitStatus + From<Failure>,
+{
+    let args = match A::try_parse_from(std::iter::once(name.into()).chain(args)) {
+        Ok(args) => args,
+        Err(error) => error.exit(),
+    };
+    let given = common(&args);
+    log::start(&given.log_level, given.log_format);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| E::from(Failure::Runtime(error)));
+    match runtime.and_then(|runtime| runtime.block_on(serve(args))) {
+        Ok(()) => {
+            info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            error!("{}", chain(&failure));
+            failure.exit_code()
+        }
+    }
+}
+
+/// What a failure tells the shell: 2 for what the command line or the environment can mend, 3 for a
+/// port that is taken, else 1.
+pub(super) trait ExitStatus {
+    /// The exit code.
+    fn exit_code(&self) -> ExitCode;
+}
+
+/// Why a daemon ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the task that raises Events ended")]
+    EventsEnded,
+    #[error("--host (PURELB_HOST) is {text:?}, which is no address: write one, or nothing for all")]
+    Host { text: String },
+    #[error("say which namespace PureLB is installed in: --namespace or PURELB_NAMESPACE")]
+    NoNamespace,
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+    #[error("the server of metrics and probes ended")]
+    ServerEnded,
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    #[error("the watches of the Kubernetes API ended")]
+    WatchesLost,
+}
+
+impl ExitStatus for Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Host { .. } | Self::NoNamespace => ExitCode::from(2),
+            Self::Bind(_) => ExitCode::from(3),
+            Self::Connect(_)
+            | Self::EventsEnded
+            | Self::Runtime(_)
+            | Self::ServerEnded
+            | Self::Signals(_)
+            | Self::WatchesLost => ExitCode::FAILURE,
+        }
+    }
+}
