@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::host::{Address, AddressKey, LinkIndex};
 use crate::kernel::{KernelAction, Lifetime, NewAddress};
+use crate::store::Object;
 
 /// The actions that turn the addresses that are `observed` into those that are `wanted`: removals
 /// first, then additions.
@@ -23,7 +24,7 @@ pub fn changes<'a>(
     let mut foreign: BTreeSet<(LinkIndex, IpAddr)> = BTreeSet::new();
     let mut actions = Vec::new();
     for address in observed {
-        let key = AddressKey { link: address.link, net: address.net };
+        let key = address.key();
         if !address.is_ours() {
             foreign.insert((address.link, address.ip()));
         }
@@ -141,11 +142,7 @@ mod tests {
         let there = observed("192.0.2.9/24", OUR_MARK, None);
         assert_eq!(
             changes([&plain], [&there]),
-            [KernelAction::RemoveAddress(there_key(&there)), KernelAction::AddAddress(plain)]
+            [KernelAction::RemoveAddress(there.key()), KernelAction::AddAddress(plain)]
         );
-    }
-
-    fn there_key(address: &Address) -> AddressKey {
-        AddressKey { link: address.link, net: address.net }
     }
 }
