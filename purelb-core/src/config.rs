@@ -12,6 +12,7 @@ use crate::store::Object;
 pub const VIRTUAL_INTERFACE: &str = "kube-lb0";
 
 /// An LBNodeAgent of the install namespace.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq)]
 pub struct LbNodeAgent {
     /// Its namespace and name.
@@ -33,6 +34,7 @@ impl Object for LbNodeAgent {
 }
 
 /// `spec.nodeSelector`.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selector {
     /// All of these hold; none is every node.
@@ -60,6 +62,7 @@ impl Selector {
 }
 
 /// One line of a label selector.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Requirement {
     /// The label is not there.
@@ -86,6 +89,7 @@ impl Requirement {
 }
 
 /// `spec.local` of an LBNodeAgent.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Local {
     /// Not given: this LBNodeAgent does not configure announcing.
@@ -100,6 +104,7 @@ pub enum Local {
 }
 
 /// A well-formed `spec.local`.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalSpec {
     /// `localInterface`.
@@ -147,6 +152,7 @@ impl Default for LocalSpec {
 }
 
 /// `localInterface`: how the local interface is found.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LocalInterface {
     /// By the default route of each family.
@@ -198,6 +204,22 @@ impl fmt::Debug for Pattern {
     }
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for Pattern {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+/// Has the text alone and accepts nothing, until a host makes the pattern anew from its text.
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Pattern {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(Self::new(text, |_| false))
+    }
+}
+
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -207,6 +229,7 @@ impl PartialEq for Pattern {
 impl Eq for Pattern {}
 
 /// `multipleDefaultRoutes`: what more than one default route means.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MultipleDefaultRoutes {
     /// The one with the lowest metric counts; a tie is still unidentified.
@@ -219,6 +242,7 @@ pub enum MultipleDefaultRoutes {
 }
 
 /// `apiOutage`: what a holder does while the Kubernetes API cannot be reached.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ApiOutage {
     /// Keeps what it has. In a partition two nodes may hold one address.
@@ -229,6 +253,7 @@ pub enum ApiOutage {
 }
 
 /// `onStop`: what a stopping agent does with its addresses.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OnStop {
     /// Leaves them for the next process on this node, for at most half a minute.
@@ -239,6 +264,7 @@ pub enum OnStop {
 }
 
 /// `garpConfig`: gratuitous ARP and unsolicited neighbour advertisements after an address was added.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GarpConfig {
     /// Whether to send any.
@@ -263,6 +289,7 @@ impl Default for GarpConfig {
 }
 
 /// `addressConfig`: how addresses are put on an interface.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressConfig {
     /// `validLifetime`.
@@ -274,6 +301,7 @@ pub struct AddressConfig {
 }
 
 /// `validLifetime`: how long the kernel keeps an address that nobody renews.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ValidLifetime {
     /// As long as this node's lease gives it the right to hold.
@@ -285,6 +313,7 @@ pub enum ValidLifetime {
 }
 
 /// The Node object that the agent runs on.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its name.

@@ -12,6 +12,7 @@ use crate::store::Object;
 use crate::usage::GroupStatus;
 
 /// A ServiceGroup as its owner wrote it. [`Group::parse`] makes sense of it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceGroup {
     /// Its name.
@@ -57,6 +58,7 @@ impl Object for ServiceGroup {
 }
 
 /// `spec.local`, `spec.remote` or `spec.external`, as written.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupSpec {
     /// `spec.external`: a sidecar gives out the addresses.
@@ -88,6 +90,7 @@ pub enum GroupSpec {
 }
 
 /// The ranges of a local or remote group, as written.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolsSpec {
     /// `v4pools`, then `v4pool`.
@@ -101,6 +104,7 @@ pub struct PoolsSpec {
 }
 
 /// One range of a group, as written.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolSpec {
     /// The field that it stands in, such as `v4pools[0]`.
@@ -166,6 +170,7 @@ pub enum Spread {
 }
 
 /// How an address reaches the world when it is in no subnet of a node.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Announce {
     /// By one node answering ARP and NDP for it.

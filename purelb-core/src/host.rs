@@ -11,6 +11,7 @@ use crate::store::Object;
 pub const OUR_MARK: u8 = 0xB7;
 
 /// An address family.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4.
@@ -58,6 +59,7 @@ impl fmt::Display for Family {
 }
 
 /// A network interface, by the kernel's number for it. A removed and re-created link has another.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkIndex(pub u32);
 
@@ -68,6 +70,7 @@ impl fmt::Display for LinkIndex {
 }
 
 /// A network interface.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The kernel's number for it.
@@ -106,6 +109,7 @@ impl Object for Link {
 }
 
 /// The kinds of device that a decision tells apart.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LinkKind {
     /// A bridge; without ports it serves as kube-lb0 where `dummy` is missing.
@@ -117,6 +121,7 @@ pub enum LinkKind {
 }
 
 /// Per-link IPv4 sysctls (`net.ipv4.conf.LINK.*`), as `IFLA_INET_CONF` reports them.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkConf {
     /// `arp_ignore`: 0 answers for any address of the host, 1 only for those of the link.
@@ -128,6 +133,7 @@ pub struct LinkConf {
 }
 
 /// An address on a link: the link, the address and its prefix length.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressKey {
     /// The link that it is on.
@@ -143,6 +149,7 @@ impl fmt::Display for AddressKey {
 }
 
 /// An address on a link, as the kernel shows it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The link that it is on.
@@ -182,6 +189,7 @@ impl Object for Address {
 }
 
 /// Bits of `IFA_FLAGS`.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressFlags {
     /// IPv6 duplicate address detection failed.
@@ -199,6 +207,7 @@ pub struct AddressFlags {
 }
 
 /// How far an address is valid (`ifa_scope`).
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// Everywhere.
@@ -215,6 +224,7 @@ pub enum Scope {
 ///
 /// A multipath route, and one over a nexthop group, is several of these. Adapters report the routes
 /// that decisions rest on: default routes, and routes to a directly connected prefix.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
     /// Where to; `0.0.0.0/0` or `::/0` is the default route.
@@ -256,6 +266,7 @@ impl Object for Route {
 }
 
 /// What a route does with a packet.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RouteKind {
     /// Refuses or swallows it: `unreachable`, `blackhole`, `prohibit`, `throw`.

@@ -8,6 +8,7 @@ use crate::host::{AddressKey, LinkIndex};
 use crate::time::Tick;
 
 /// Something to do on this host, carried out by a netlink adapter.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelAction {
     /// Put an address on a link with our mark, or extend the lifetime of the one that is there.
@@ -51,6 +52,7 @@ pub enum KernelAction {
 }
 
 /// A per-link IPv4 sysctl.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConfKey {
     /// `arp_announce`
@@ -62,6 +64,7 @@ pub enum ConfKey {
 }
 
 /// An address to put on a link.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewAddress {
     /// The link.
@@ -85,6 +88,7 @@ impl NewAddress {
 }
 
 /// How long the kernel keeps an address.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lifetime {
     /// For ever.
@@ -98,6 +102,7 @@ pub enum Lifetime {
 }
 
 /// The kernel's answer to an action.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelOutcome {
     /// What was asked.
@@ -107,6 +112,7 @@ pub struct KernelOutcome {
 }
 
 /// Why the kernel, or the adapter before it, did not do what was asked.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
     /// The moment until which it made sense has passed.

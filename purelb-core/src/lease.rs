@@ -11,6 +11,7 @@ use crate::name::{BootId, NodeName, Uid};
 
 /// The `resourceVersion` of a Lease or of a list of them: a number that grows with every change of
 /// any Lease (Kubernetes enhancement 5504). Compared for Leases only.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u64);
 
@@ -21,6 +22,7 @@ impl fmt::Display for Version {
 }
 
 /// A node's Lease `purelb-node-<node>`.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The node, from the lease's name.
@@ -34,6 +36,7 @@ pub struct Lease {
 }
 
 /// What an agent says in its lease.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LeaseContent {
     /// `leaseDurationSeconds`.
@@ -58,6 +61,7 @@ pub struct LeaseContent {
 }
 
 /// A fact about leases, in the API's order.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseEvent {
     /// Every change up to this one has been delivered.
@@ -88,6 +92,7 @@ pub enum LeaseEvent {
 }
 
 /// The answer to a write of our own lease.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteResult {
     /// It replaced the version that it was conditional on.
@@ -106,6 +111,7 @@ pub enum WriteResult {
 }
 
 /// A write of our own lease, conditional on what it replaces.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseWrite {
     /// Counts the writes of this process; equals `content.attempt`.
@@ -119,6 +125,7 @@ pub struct LeaseWrite {
 }
 
 /// What a lease write is conditional on.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Base {
     /// There is no such lease: create it.

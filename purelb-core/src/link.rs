@@ -205,6 +205,7 @@ fn elect_by_default_route<'a>(
 }
 
 /// Why the local interface of a family could not be identified.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unidentified {
     /// There is more than one default route.

@@ -209,6 +209,7 @@ impl Standings {
 }
 
 /// Whose an address is, in this agent's view.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
     /// This node's, to hold until then unless the right is prolonged.
@@ -228,6 +229,7 @@ pub enum Standing {
 }
 
 /// Why an address that this node has won may not be held.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NotYet {
     /// This node's lease has run out: the API was out of reach, or answers came too late.

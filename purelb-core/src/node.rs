@@ -41,6 +41,7 @@ pub use verdict::{Exclusion, NotConfigured, Verdict, Withheld};
 const KEEP: Duration = Duration::from_secs(30);
 
 /// A fact for a [`NodeAgent`].
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// Addresses of this host.

@@ -32,6 +32,7 @@ pub enum Placement {
 }
 
 /// Why an address goes to the virtual interface.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Virtual {
     /// Its group is remote: routing software advertises it from every node.
@@ -41,6 +42,7 @@ pub enum Virtual {
 }
 
 /// Why an address belongs nowhere on this node.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Nowhere {
     /// No local interface of this node is in a subnet that holds it.

@@ -15,6 +15,7 @@ pub const BRAND: &str = "PureLB";
 pub const CLASSES: [&str; 2] = ["purelb.io/purelbv2", "purelb.io/purelb"];
 
 /// A Service.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Namespace and name.
@@ -93,6 +94,7 @@ impl Object for Service {
 }
 
 /// `spec.ipFamilyPolicy`.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FamilyPolicy {
     /// Both families where the group can serve both.
@@ -105,6 +107,7 @@ pub enum FamilyPolicy {
 }
 
 /// `spec.externalTrafficPolicy`.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TrafficPolicy {
     /// Any node may take the traffic.
@@ -115,6 +118,7 @@ pub enum TrafficPolicy {
 }
 
 /// A port that a Service listens on.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
     /// Its transport.
@@ -130,6 +134,7 @@ impl fmt::Display for Port {
 }
 
 /// A transport protocol.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// SCTP.
@@ -152,6 +157,7 @@ impl fmt::Display for Protocol {
 }
 
 /// The annotations `purelb.io/…` of a Service. A key that is absent is `None` or `false`.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotations {
     /// `service-group`: which group to allocate from.
@@ -181,6 +187,7 @@ pub struct Annotations {
 }
 
 /// The nodes that have endpoints of a Service which take traffic.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
     /// Whose they are.

@@ -12,6 +12,14 @@ pub trait Object: Clone + PartialEq {
 }
 
 /// A fact about objects of one kind, from a Kubernetes watch and from rtnetlink alike.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "T: serde::Serialize, T::Key: serde::Serialize",
+        deserialize = "T: serde::Deserialize<'de>, T::Key: serde::Deserialize<'de>"
+    ))
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change<T: Object> {
     /// This object is gone.

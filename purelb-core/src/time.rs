@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 ///
 /// Events and actions carry ticks, never an [`Instant`], so that a recording means the same when it
 /// is replayed. Ticks may be negative: before the start. Arithmetic saturates (after 292 years).
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(i64);
 

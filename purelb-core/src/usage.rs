@@ -4,6 +4,7 @@ use crate::host::Family;
 use crate::name::Namespace;
 
 /// How many addresses of a group are taken and how many are left, per family.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Usage {
     /// Of IPv4.
@@ -35,6 +36,7 @@ impl Usage {
 }
 
 /// The usage of one family.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FamilyUsage {
     /// Addresses of the group's ranges that somebody has; one that is shared counts once.
@@ -45,6 +47,7 @@ pub struct FamilyUsage {
 }
 
 /// `status` of a ServiceGroup: the fields of the custom resource, in their widths.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GroupStatus {
     /// `announce`: `Local` or `Remote`.

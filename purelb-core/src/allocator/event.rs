@@ -16,6 +16,7 @@ use crate::store::Change;
 ///
 /// Nothing is decided before each of `ActiveSubnets`, `Groups`, `Services` and `Settings` has come
 /// once (for the two kinds of objects: as [`Change::Listed`]).
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The subnets that live node Leases list now. All of them, each time one changes.
@@ -41,6 +42,7 @@ pub enum Event {
 }
 
 /// Tells one request from another; its answer bears the same.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
@@ -51,6 +53,7 @@ impl fmt::Display for Ticket {
 }
 
 /// What became of a write.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
     /// It is in the API.
@@ -68,6 +71,7 @@ pub enum Written {
 }
 
 /// How the cluster is made and the allocator is meant to behave.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Whether Services without a class are ours (`DEFAULT_ANNOUNCER=PureLB`).
@@ -79,6 +83,7 @@ pub struct Settings {
 }
 
 /// What the cluster uses a range for.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClusterRange {
     /// Addresses of pods.

@@ -51,6 +51,7 @@ pub enum IpamCall {
 }
 
 /// What a sidecar answered.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpamReply {
     /// The request's.
@@ -60,6 +61,7 @@ pub struct IpamReply {
 }
 
 /// An answer.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IpamAnswer {
     /// To `Allocate`: the Service's addresses.
@@ -77,6 +79,7 @@ pub enum IpamAnswer {
 
 /// Why a sidecar gave no answer. Without its own text, which may change with each call: that is for
 /// the host's log.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum IpamError {
     /// gRPC `ABORTED`.

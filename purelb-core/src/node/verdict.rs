@@ -11,6 +11,7 @@ use crate::place::{Nowhere, Virtual};
 use crate::time::Tick;
 
 /// What this node does with an address of a Service.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Puts it on a local interface, having won it.
@@ -47,6 +48,7 @@ impl Verdict {
 }
 
 /// Why this node does not have an address.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Withheld {
     /// This node is not to take load balancer traffic.
@@ -68,6 +70,7 @@ pub enum Withheld {
 }
 
 /// Why a node takes no load balancer traffic.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Exclusion {
     /// The label `node.kubernetes.io/exclude-from-external-load-balancers`.
@@ -77,6 +80,7 @@ pub enum Exclusion {
 }
 
 /// Why a node is not configured to announce.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotConfigured {
     /// There are LBNodeAgents, but none selects this node.
