@@ -1,10 +1,12 @@
 //! The one loop that drives a state machine of the core against the real world.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 
 use futures::FutureExt;
 use purelb_core::machine::Machine;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 /// The most facts that are taken in before the actions they led to are carried out.
@@ -29,16 +31,57 @@ pub trait Host {
         facts: &mut VecDeque<<Self::Machine as Machine>::Event>,
     );
 
-    /// The next fact, or why there will be none any more.
+    /// The next fact or question, or why there will be none any more.
     ///
     /// Must be cancel-safe: the future is dropped whenever a deadline comes first, and nothing may
     /// be lost by that. Receiving from a channel or a stream is; a sequence of awaits is not.
-    fn event(
-        &mut self,
-    ) -> impl Future<Output = Result<<Self::Machine as Machine>::Event, Self::Ended>>;
+    fn event(&mut self) -> impl Future<Output = Result<Input<Self::Machine>, Self::Ended>>;
 
     /// Whether the machine has nothing left to do, asked after its actions were carried out.
     fn finished(&self, machine: &Self::Machine) -> Option<Self::Ended>;
+}
+
+/// What a [`Host`] hands to the loop.
+#[derive(Debug)]
+pub enum Input<M: Machine> {
+    /// A fact for the machine.
+    Fact(M::Event),
+    /// A question about the machine: it changes nothing.
+    Question(Question<M>),
+}
+
+/// A question about a machine, answered between two facts.
+pub struct Question<M>(Box<dyn FnOnce(&M) + Send>);
+
+impl<M: 'static> Question<M> {
+    /// A question, and where its answer arrives. Nobody has to wait for it.
+    pub fn new<A: Send + 'static>(
+        ask: impl FnOnce(&M) -> A + Send + 'static,
+    ) -> (Self, oneshot::Receiver<A>) {
+        let (sender, answer) = oneshot::channel();
+        let question = Self(Box::new(move |machine| drop(sender.send(ask(machine)))));
+        (question, answer)
+    }
+}
+
+impl<M> Question<M> {
+    /// Answers it.
+    pub fn answer(self, machine: &M) {
+        self.0(machine);
+    }
+}
+
+impl<M> fmt::Debug for Question<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Question")
+    }
+}
+
+fn take_in<M: Machine>(machine: &mut M, input: Input<M>) {
+    match input {
+        Input::Fact(fact) => machine.handle_event(fact, now()),
+        Input::Question(question) => question.answer(machine),
+    }
 }
 
 /// Drives `machine` until its host says why it ended.
@@ -73,8 +116,8 @@ pub async fn drive<H: Host>(machine: &mut H::Machine, host: &mut H) -> H::Ended 
                 machine.handle_timeout(now());
             }
             // Cancel-safe: the host promises it.
-            fact = host.event() => match fact {
-                Ok(fact) => machine.handle_event(fact, now()),
+            input = host.event() => match input {
+                Ok(input) => take_in(machine, input),
                 Err(ended) => return ended,
             },
         }
@@ -84,7 +127,7 @@ pub async fn drive<H: Host>(machine: &mut H::Machine, host: &mut H) -> H::Ended 
                 taken > 1 && machine.poll_timeout().is_some_and(|deadline| deadline.at <= now());
             // Polled once and dropped, which is cancelling it: the host promises that this is safe.
             match if overdue { None } else { host.event().now_or_never() } {
-                Some(Ok(fact)) => machine.handle_event(fact, now()),
+                Some(Ok(input)) => take_in(machine, input),
                 Some(Err(ended)) => return ended,
                 None => break,
             }
@@ -143,6 +186,7 @@ mod tests {
     struct World {
         source: mpsc::UnboundedReceiver<&'static str>,
         batches: Vec<Vec<String>>,
+        answers: Vec<oneshot::Receiver<usize>>,
         done_after: &'static str,
         done: bool,
     }
@@ -150,7 +194,8 @@ mod tests {
     impl World {
         fn new(done_after: &'static str) -> (mpsc::UnboundedSender<&'static str>, Self) {
             let (sender, source) = mpsc::unbounded_channel();
-            (sender, Self { source, batches: Vec::new(), done_after, done: false })
+            let (batches, answers) = (Vec::new(), Vec::new());
+            (sender, Self { source, batches, answers, done_after, done: false })
         }
     }
 
@@ -172,8 +217,14 @@ mod tests {
             self.batches.push(actions);
         }
 
-        async fn event(&mut self) -> Result<&'static str, Ended> {
-            self.source.recv().await.ok_or(Ended::SourceGone)
+        async fn event(&mut self) -> Result<Input<Echo>, Ended> {
+            let fact = self.source.recv().await.ok_or(Ended::SourceGone)?;
+            if fact != "how many?" {
+                return Ok(Input::Fact(fact));
+            }
+            let (question, answer) = Question::new(|machine: &Echo| machine.actions.len());
+            self.answers.push(answer);
+            Ok(Input::Question(question))
         }
 
         fn finished(&self, _: &Echo) -> Option<Ended> {
@@ -185,6 +236,14 @@ mod tests {
         setup: impl FnOnce(&mpsc::UnboundedSender<&'static str>),
         done_after: &'static str,
     ) -> (Ended, Vec<Vec<String>>) {
+        let (ended, world) = run_world(setup, done_after);
+        (ended, world.batches)
+    }
+
+    fn run_world(
+        setup: impl FnOnce(&mpsc::UnboundedSender<&'static str>),
+        done_after: &'static str,
+    ) -> (Ended, World) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -199,7 +258,21 @@ mod tests {
             drop(keep);
             ended
         });
-        (ended, world.batches)
+        (ended, world)
+    }
+
+    #[test]
+    fn a_question_is_answered_between_two_facts_and_changes_nothing() {
+        let (_, mut world) = run_world(
+            |sender| {
+                for input in ["a", "how many?", "b"] {
+                    sender.send(input).unwrap();
+                }
+            },
+            "b",
+        );
+        assert_eq!(world.answers[0].try_recv(), Ok(1));
+        assert_eq!(world.batches, [["a", "b"]]);
     }
 
     #[test]

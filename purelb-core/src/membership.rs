@@ -228,6 +228,18 @@ pub enum Standing {
     },
 }
 
+/// Whether a lease counts.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Liveness {
+    /// Its object is gone, but it counts until it has expired.
+    Deleted,
+    /// It has run out, and does not count.
+    Expired,
+    /// It counts.
+    Live,
+}
+
 /// Why an address that this node has won may not be held.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -310,20 +322,48 @@ impl Membership {
 
     /// Whose `ip` is. A `narrowed` address is for nodes that list it alone.
     pub fn standing(&self, ip: IpAddr, narrowed: bool) -> Standing {
-        let serves = |content: &LeaseContent| content.subnets.iter().any(|net| net.contains(&ip));
-        let live = self.live().filter(|(_, content)| serves(content));
-        let (listing, others): (Vec<_>, Vec<_>) =
-            live.partition(|(_, content)| content.lists.contains(&ip));
-        let candidates = match (listing.is_empty(), narrowed) {
-            (true, true) => return Standing::Nobody,
-            (true, false) => &others,
-            (false, _) => &listing,
-        };
-        match election::winner(ip, candidates.iter().map(|(node, _)| *node)) {
+        let (candidates, is_listed) = self.electorate(ip, narrowed);
+        match election::winner(ip, candidates) {
             None => Standing::Nobody,
-            Some(node) if *node == self.settings.node => self.own_standing(ip, !listing.is_empty()),
+            Some(node) if *node == self.settings.node => self.own_standing(ip, is_listed),
             Some(node) => Standing::Theirs { node: node.clone() },
         }
+    }
+
+    /// The nodes among which `ip` is elected, the winner first. A `narrowed` address is for nodes
+    /// that list it alone.
+    pub fn ranking(&self, ip: IpAddr, narrowed: bool) -> Vec<&NodeName> {
+        let (mut nodes, _) = self.electorate(ip, narrowed);
+        let key = ip.to_canonical().to_string();
+        nodes.sort_by_cached_key(|node| (election::digest(node, &key), *node));
+        nodes
+    }
+
+    /// The nodes among which `ip` is elected, and whether they are those that list it.
+    fn electorate(&self, ip: IpAddr, narrowed: bool) -> (Vec<&NodeName>, bool) {
+        let (mut listing, mut others) = (Vec::new(), Vec::new());
+        for (node, content) in self.candidates(ip) {
+            if content.lists.contains(&ip) { listing.push(node) } else { others.push(node) }
+        }
+        match (listing.is_empty(), narrowed) {
+            (true, true) => (Vec::new(), false),
+            (true, false) => (others, false),
+            (false, _) => (listing, true),
+        }
+    }
+
+    /// Every lease in view, our own last, with whether it counts.
+    pub fn leases(&self) -> impl Iterator<Item = (&NodeName, &LeaseContent, Liveness)> {
+        let peers = self.peers.iter().map(|(node, peer)| {
+            let liveness = match (peer.is_expired, peer.is_deleted) {
+                (true, _) => Liveness::Expired,
+                (false, true) => Liveness::Deleted,
+                (false, false) => Liveness::Live,
+            };
+            (node, &peer.lease.content, liveness)
+        });
+        let own = self.own.iter();
+        peers.chain(own.map(|own| (&self.settings.node, &own.lease.content, Liveness::Live)))
     }
 
     /// The nodes that could hold `ip`, with what their leases say.

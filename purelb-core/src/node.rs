@@ -12,6 +12,7 @@ mod prolong;
 mod reconcile;
 mod report;
 mod verdict;
+mod view;
 mod virtual_link;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,6 +37,7 @@ use crate::time::{Origin, Tick};
 pub use guard::{Maker, Note, changes as guard_changes, is_guarded};
 pub use notice::{AgentRef, NodeNotice, ServiceRef};
 pub use verdict::{Exclusion, NotConfigured, Verdict, Withheld};
+pub use view::{AddressView, ConfigView, HostFacts, LeaseView, LocalView, View};
 
 /// For how long the addresses of an agent that stops with `onStop: Keep` outlive it.
 const KEEP: Duration = Duration::from_secs(30);

@@ -15,6 +15,7 @@ use tracing::info;
 
 use crate::driver::drive;
 use crate::telemetry::allocator::AllocatorMetrics;
+use crate::telemetry::desk::Pages;
 use crate::telemetry::server::Readiness;
 
 use super::daemon::{self, Common, Failure};
@@ -64,7 +65,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
             Ended::Stopped => Ok(()),
             Ended::WatchesLost => Err(Failure::WatchesLost),
         },
-        () = listening.serve(registry, readiness) => Err(Failure::ServerEnded),
+        () = listening.serve(registry, readiness, Pages::new()) => Err(Failure::ServerEnded),
         () = events.run() => Err(Failure::EventsEnded),
     }
 }

@@ -18,6 +18,7 @@ use tracing::info;
 
 use crate::driver::drive;
 use crate::telemetry::agent::AgentMetrics;
+use crate::telemetry::desk::{Pages, desk};
 use crate::telemetry::server::Readiness;
 
 use super::daemon::{self, Common, ExitStatus};
@@ -25,9 +26,6 @@ use world::{Ended, World};
 
 /// The name that one agent per host holds.
 const LOCK: &str = "purelb.io/lbnodeagent";
-
-/// How long a stopping agent waits for the kernel and the API.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Puts the addresses of LoadBalancer Services on the right interface of this node.
 #[derive(Debug, Parser)]
@@ -80,17 +78,12 @@ async fn serve(args: Args) -> Result<(), Failure> {
         return Err(Failure::KernelTooOld);
     }
 
+    let (desk, questions) = desk();
+    let pages = Pages::from([("/view", desk.page(|agent: &NodeAgent, _| agent.view()))]);
     let mut machine = NodeAgent::new(settings.clone(), start);
-    let mut world = World::new(
-        client,
-        &namespace,
-        &settings,
-        kernel,
-        metrics,
-        readiness.clone(),
-        STOP_PATIENCE,
-    )
-    .map_err(daemon::Failure::Signals)?;
+    let mut world =
+        World::new(client, &namespace, &settings, kernel, questions, metrics, readiness.clone())
+            .map_err(daemon::Failure::Signals)?;
     let events = world.take_worker();
     tokio::select! {
         // Cancel-safe: nothing is done with any of them after this.
@@ -100,7 +93,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
             Ended::KernelLost(error) => Err(error.into()),
             Ended::WatchesLost => Err(daemon::Failure::WatchesLost.into()),
         },
-        () = listening.serve(registry, readiness) => Err(daemon::Failure::ServerEnded.into()),
+        () = listening.serve(registry, readiness, pages) => Err(daemon::Failure::ServerEnded.into()),
         () = events => Err(daemon::Failure::EventsEnded.into()),
     }
 }

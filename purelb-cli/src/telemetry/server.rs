@@ -1,4 +1,5 @@
-//! `/metrics`, `/healthz` and `/readyz` over HTTP.
+//! `/metrics`, `/healthz`, `/readyz` and, for this host alone, more pages over HTTP. All of them only
+//! show.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,6 +21,8 @@ use prometheus_client::registry::Registry;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+use super::desk::Pages;
 
 /// The port of both programs.
 pub const PORT: u16 = 7472;
@@ -74,8 +77,11 @@ impl Listening {
     }
 
     /// Answers requests for ever.
-    pub async fn serve(self, registry: Registry, readiness: Readiness) {
-        let shared = Arc::new(Shared { registry, readiness });
+    ///
+    /// `pages`, by path, show what the program knows and has decided. They are for those who are on
+    /// this host already, so they are answered on loopback alone.
+    pub async fn serve(self, registry: Registry, readiness: Readiness, pages: Pages) {
+        let shared = Arc::new(Shared { registry, readiness, pages });
         let accepting = |listener| {
             futures::stream::unfold(listener, |listener: TcpListener| async {
                 let accepted = listener.accept().await;
@@ -94,8 +100,8 @@ impl Listening {
                 // Cancel-safe: the streams keep what they are waiting for.
                 Some(connection) = accepted.next(), if conversations.len() < CONVERSATIONS => {
                     match connection {
-                        Ok((stream, _)) => {
-                            conversations.spawn(converse(stream, Arc::clone(&shared)));
+                        Ok((stream, peer)) => {
+                            conversations.spawn(converse(stream, peer, Arc::clone(&shared)));
                         }
                         Err(error) => tracing::debug!(%error, "cannot accept a connection"),
                     }
@@ -127,12 +133,13 @@ impl Readiness {
 struct Shared {
     registry: Registry,
     readiness: Readiness,
+    pages: Pages,
 }
 
-async fn converse(stream: TcpStream, shared: Arc<Shared>) {
+async fn converse(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer(request.method(), request.uri().path(), &shared);
-        std::future::ready(Ok::<_, Infallible>(answer))
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(&request, peer.ip(), &shared).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -143,8 +150,8 @@ async fn converse(stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-fn answer(method: &Method, path: &str, shared: &Shared) -> Response<Full<Bytes>> {
-    let (status, kind, text) = match (method, path) {
+async fn answer<B>(request: &Request<B>, peer: IpAddr, shared: &Shared) -> Response<Full<Bytes>> {
+    let (status, kind, text) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
             let mut text = String::new();
             match encode(&mut text, &shared.registry) {
@@ -159,6 +166,16 @@ fn answer(method: &Method, path: &str, shared: &Shared) -> Response<Full<Bytes>>
         }
         (&Method::GET | &Method::HEAD, "/readyz") => {
             (StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not everything has been listed\n".to_owned())
+        }
+        (&Method::GET | &Method::HEAD, path) if let Some(page) = shared.pages.get(path) => {
+            if !peer.to_canonical().is_loopback() {
+                let text = "only from this host, at its loopback address\n";
+                (StatusCode::FORBIDDEN, PLAIN, text.to_owned())
+            } else if let Some(json) = page(request.uri().clone()).await {
+                (StatusCode::OK, JSON, json)
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, PLAIN, "the program is ending\n".to_owned())
+            }
         }
         _ => (StatusCode::NOT_FOUND, PLAIN, "/metrics, /healthz, /readyz\n".to_owned()),
     };
@@ -188,6 +205,7 @@ fn is_unsupported(error: &io::Error) -> bool {
 }
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// How many connections may be open at once.
@@ -206,6 +224,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use super::super::desk::desk;
     use super::*;
 
     async fn get(address: SocketAddr, path: &str) -> String {
@@ -234,6 +253,8 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = super::super::allocator::AllocatorMetrics::new(&mut registry);
         metrics.client.updates.inc();
+        let (desk, mut questions) = desk::<u32>();
+        let pages = Pages::from([("/view", desk.page(|machine, _| vec![*machine]))]);
         let asked = async {
             for address in addresses.into_iter().map(loopback) {
                 let text = get(address, "/metrics").await;
@@ -244,11 +265,19 @@ mod tests {
                 assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
                 readiness.set(true);
                 assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+                let answered = async {
+                    match questions.recv().await {
+                        Some(question) => question.answer(&7),
+                        None => unreachable!("the desk is open"),
+                    }
+                };
+                let (text, ()) = tokio::join!(get(address, "/view"), answered);
+                assert!(text.ends_with("[7]"), "{text}");
                 assert!(get(address, "/").await.starts_with("HTTP/1.1 404"));
             }
         };
         tokio::select! {
-            () = listening.serve(registry, readiness.clone()) => unreachable!("it ended"),
+            () = listening.serve(registry, readiness.clone(), pages) => unreachable!("it ended"),
             () = asked => {}
         }
     }

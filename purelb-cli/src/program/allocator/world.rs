@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::people::People;
 use super::subnets::ActiveSubnets;
-use crate::driver::Host;
+use crate::driver::{Host, Input};
 use crate::telemetry::allocator::AllocatorMetrics;
 use crate::telemetry::server::Readiness;
 
@@ -144,10 +144,10 @@ impl Host for World {
         }
     }
 
-    async fn event(&mut self) -> Result<Event, Ended> {
+    async fn event(&mut self) -> Result<Input<Allocator>, Ended> {
         loop {
             if let Some(fact) = self.facts.pop_front() {
-                return Ok(fact);
+                return Ok(Input::Fact(fact));
             }
             while self.writes.len() < WRITES
                 && let Some(write) = self.waiting.pop_front()
@@ -162,10 +162,10 @@ impl Host for World {
                 _ = interrupt.recv() => return Err(stopped()),
                 _ = quit.recv() => return Err(stopped()),
                 Some(outcome) = self.writes.next(), if !self.writes.is_empty() => {
-                    return Ok(self.written(outcome));
+                    return Ok(Input::Fact(self.written(outcome)));
                 }
                 heard = self.watches.next() => match heard {
-                    Some(Heard::Event(event)) => return Ok(*event),
+                    Some(Heard::Event(event)) => return Ok(Input::Fact(*event)),
                     Some(Heard::Lease(event)) => self.subnets.handle(*event, Instant::now()),
                     None => return Err(Ended::WatchesLost),
                 },
@@ -175,7 +175,7 @@ impl Host for World {
             }
             // Only what was heard of Leases, or their running out, comes to here.
             if let Some(fact) = self.changed_subnets() {
-                return Ok(fact);
+                return Ok(Input::Fact(fact));
             }
         }
     }

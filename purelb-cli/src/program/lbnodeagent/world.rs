@@ -21,15 +21,19 @@ use purelb_k8s::notice::{self, About, Recorder, Severity};
 use purelb_k8s::{Client, announce, watch};
 use purelb_netlink::{HostChange, Kernel, WatchError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use crate::driver::Host;
+use crate::driver::{Host, Input, Question};
 use crate::telemetry::agent::{AgentMetrics, Announced, OfFamily, Reason};
 use crate::telemetry::server::Readiness;
 
 /// A sleep of the machine shorter than this is how clocks are read, not a sleep.
 const SLEPT: Duration = Duration::from_millis(50);
+
+/// How long a stopping agent waits for the kernel and the API.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many announcements may be under way at once.
 const ANNOUNCING: usize = 8;
@@ -61,9 +65,9 @@ pub(super) struct World {
     /// How many are under way.
     announcing: usize,
     signals: [Signal; 3],
+    questions: mpsc::Receiver<Question<NodeAgent>>,
     /// When to give up stopping in order.
     stop_by: Option<Instant>,
-    stop_patience: Duration,
     recorder: Recorder,
     worker: Option<notice::Worker>,
     metrics: AgentMetrics,
@@ -89,9 +93,9 @@ impl World {
         namespace: &str,
         settings: &Settings,
         kernel: Kernel,
+        questions: mpsc::Receiver<Question<NodeAgent>>,
         metrics: AgentMetrics,
         readiness: Readiness,
-        stop_patience: Duration,
     ) -> io::Result<Self> {
         let (recorder, worker) =
             notice::recorder(client.clone(), "purelb-lbnodeagent", settings.node.as_str());
@@ -120,8 +124,8 @@ impl World {
                 signal(SignalKind::interrupt())?,
                 signal(SignalKind::quit())?,
             ],
+            questions,
             stop_by: None,
-            stop_patience,
             recorder,
             worker: Some(worker),
             metrics,
@@ -352,12 +356,12 @@ impl Host for World {
         }
     }
 
-    async fn event(&mut self) -> Result<Event, Ended> {
+    async fn event(&mut self) -> Result<Input<NodeAgent>, Ended> {
         loop {
             if self.kernel.suspended() > SLEPT {
                 self.kernel.rebase();
                 warn!("the machine was suspended: every right to hold an address is given up");
-                return Ok(Event::Slept);
+                return Ok(Input::Fact(Event::Slept));
             }
             let [terminate, interrupt, quit] = &mut self.signals;
             let stop_by = self.stop_by;
@@ -366,6 +370,7 @@ impl Host for World {
                 _ = terminate.recv() => Event::Stop,
                 _ = interrupt.recv() => Event::Stop,
                 _ = quit.recv() => Event::Stop,
+                Some(question) = self.questions.recv() => return Ok(Input::Question(question)),
                 () = until(stop_by), if stop_by.is_some() => return Err(Ended::Unfinished),
                 change = self.kernel.next() => match change {
                     Ok(HostChange::Addresses(change)) => Event::Addresses(change),
@@ -402,10 +407,10 @@ impl Host for World {
                     return Err(Ended::Unfinished);
                 }
                 info!("stopping");
-                self.stop_by = Some(Instant::now() + self.stop_patience);
+                self.stop_by = Some(Instant::now() + STOP_PATIENCE);
             }
             self.note(&event);
-            return Ok(event);
+            return Ok(Input::Fact(event));
         }
     }
 
