@@ -15,6 +15,8 @@ pub mod announce;
 pub mod api;
 pub mod apply;
 pub mod client;
+#[cfg(feature = "control-plane")]
+pub mod control_plane;
 pub mod convert;
 pub mod error;
 pub mod go_duration;
