@@ -13,7 +13,9 @@ use clap::{Parser, Subcommand};
 use crate::lab::process::end_with_parent;
 use crate::program;
 
+pub mod host;
 pub mod lab;
+pub mod output;
 
 /// PureLB: a service load balancer for Kubernetes that uses plain Linux networking
 #[derive(Debug, Parser)]
@@ -25,6 +27,7 @@ struct Purelb {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Host(host::Host),
     Lab(lab::Lab),
 }
 
@@ -36,6 +39,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Some("allocator") => program::allocator::run(args.skip(1)),
         Some("lbnodeagent") => program::lbnodeagent::run(args.skip(1)),
         Some(_) | None => match Purelb::parse_from(args).command {
+            Command::Host(host) => host::run(host),
             Command::Lab(lab) => lab::run(lab),
         },
     }

@@ -15,8 +15,10 @@ pub const OUR_MARK: u8 = 0xB7;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4.
+    #[cfg_attr(feature = "serde", serde(rename = "IPv4"))]
     V4,
     /// IPv6.
+    #[cfg_attr(feature = "serde", serde(rename = "IPv6"))]
     V6,
 }
 

@@ -22,6 +22,18 @@ pub struct Policy {
     pub multiple_default_routes: MultipleDefaultRoutes,
 }
 
+impl Policy {
+    /// By what an interface is found, for people.
+    pub fn describe(&self) -> String {
+        match &self.local_interface {
+            LocalInterface::DefaultRoute => "the default route leaves by it".to_owned(),
+            LocalInterface::Matching(pattern) => {
+                format!("it matches localInterface {:?}", pattern.as_str())
+            }
+        }
+    }
+}
+
 impl From<&LocalSpec> for Policy {
     fn from(spec: &LocalSpec) -> Self {
         Self {

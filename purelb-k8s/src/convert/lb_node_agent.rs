@@ -99,7 +99,12 @@ fn local(spec: &api::LocalSpec) -> Result<LocalSpec, String> {
     })
 }
 
-fn local_interface(text: &str) -> Result<LocalInterface, String> {
+/// `localInterface` as the core understands it.
+///
+/// # Errors
+///
+/// With a sentence that names the field, if the text is no regular expression.
+pub fn local_interface(text: &str) -> Result<LocalInterface, String> {
     if matches!(text, "" | "default") {
         return Ok(LocalInterface::DefaultRoute);
     }

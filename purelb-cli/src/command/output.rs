@@ -1,0 +1,128 @@
+//! How subcommands print: a table for people, JSON or YAML for programs.
+
+use std::io::{self, Write};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+/// The option `-o` of every subcommand that shows something.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Output {
+    /// How to print
+    #[arg(short, long = "output", value_enum, default_value_t, global = true)]
+    format: Format,
+}
+
+/// What `-o` may say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For programs
+    Json,
+    /// For people
+    #[default]
+    Table,
+    /// For programs, and easier on the eye
+    Yaml,
+}
+
+/// Something that a subcommand shows: data, and the same as text.
+pub trait Report: Serialize {
+    /// Prints it for people.
+    ///
+    /// # Errors
+    ///
+    /// If the writer fails.
+    fn print(&self, to: &mut dyn Write) -> io::Result<()>;
+}
+
+impl Output {
+    /// Prints `report` as asked. A reader that has gone is no error.
+    pub fn show(self, report: &impl Report) {
+        let mut text = Vec::new();
+        let made = match self.format {
+            Format::Json => serde_json::to_writer_pretty(&mut text, report)
+                .map_err(io::Error::from)
+                .and_then(|()| writeln!(text)),
+            Format::Table => report.print(&mut text),
+            Format::Yaml => serde_saphyr::to_string(report)
+                .map_err(io::Error::other)
+                .and_then(|yaml| text.write_all(yaml.as_bytes())),
+        };
+        if let Err(error) = made.and_then(|()| io::stdout().lock().write_all(&text))
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            eprintln!("purelb: cannot print: {error}");
+        }
+    }
+}
+
+/// Rows under headings, in columns as wide as their widest cell.
+#[derive(Clone, Debug)]
+pub struct Table {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(headings: impl Into<Vec<&'static str>>) -> Self {
+        Self { headings: headings.into(), rows: Vec::new() }
+    }
+
+    /// Adds a row. An empty cell shows as `-`, so that every line has as many words as there are
+    /// columns without blanks.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
+        let cells = cells.into_iter().map(Into::into);
+        self.rows.push(
+            cells.map(|cell: String| if cell.is_empty() { "-".to_owned() } else { cell }).collect(),
+        );
+    }
+
+    /// Prints it; without rows, nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the writer fails.
+    pub fn print(&self, to: &mut dyn Write) -> io::Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let mut widths: Vec<usize> = self.headings.iter().map(|text| text.len()).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let headings: Vec<String> = self.headings.iter().map(ToString::to_string).collect();
+        for row in std::iter::once(&headings).chain(&self.rows) {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', width + 2 - cell.chars().count()));
+            }
+            writeln!(to, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Joins what can be displayed, with a comma between.
+pub fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell_and_no_cell_is_empty() {
+        let mut table = Table::new(["NODE", "IP"]);
+        table.row(["a-long-name", "192.0.2.1"]);
+        table.row(["b", ""]);
+        let mut text = Vec::new();
+        table.print(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text, "NODE         IP\na-long-name  192.0.2.1\nb            -\n");
+    }
+}
