@@ -86,7 +86,7 @@ fn base(lease: &Lease) -> Base {
 
 #[tokio::test]
 async fn what_is_written_comes_back_with_its_version() {
-    let cluster = Cluster::any().await;
+    let Some(cluster) = Cluster::any().await else { return };
     let (writer, mut events) = (writer(&cluster, "n1"), watch(&cluster));
     let LeaseEvent::Listed { leases, version: listed } = next(&mut events).await else { panic!() };
     assert!(leases.is_empty());
@@ -106,7 +106,7 @@ async fn what_is_written_comes_back_with_its_version() {
 
 #[tokio::test]
 async fn what_is_not_there_any_more_cannot_be_replaced() {
-    let cluster = Cluster::any().await;
+    let Some(cluster) = Cluster::any().await else { return };
     let (writer, mut events) = (writer(&cluster, "n1"), watch(&cluster));
     next(&mut events).await;
     accepted(&writer, write(1, Base::Absent)).await;
@@ -129,7 +129,7 @@ async fn what_is_not_there_any_more_cannot_be_replaced() {
 
 #[tokio::test]
 async fn a_lease_looks_as_the_go_agents_write_it() {
-    let cluster = Cluster::any().await;
+    let Some(cluster) = Cluster::any().await else { return };
     accepted(&writer(&cluster, "kn1"), write(1, Base::Absent)).await;
     let api: Api<k8s::Lease> = cluster.api();
     let lease = look(&api.get("purelb-node-kn1").await.expect("a lease"));
@@ -159,7 +159,7 @@ async fn a_lease_looks_as_the_go_agents_write_it() {
 
 #[tokio::test]
 async fn what_content_no_longer_says_is_gone_from_the_lease() {
-    let cluster = Cluster::any().await;
+    let Some(cluster) = Cluster::any().await else { return };
     let (writer, mut events) = (writer(&cluster, "n1"), watch(&cluster));
     next(&mut events).await;
     accepted(&writer, write(1, Base::Absent)).await;
@@ -173,7 +173,7 @@ async fn what_content_no_longer_says_is_gone_from_the_lease() {
 
 #[tokio::test]
 async fn other_leases_are_not_seen() {
-    let cluster = Cluster::any().await;
+    let Some(cluster) = Cluster::any().await else { return };
     let api: Api<k8s::Lease> = cluster.api();
     let other = json!({ "metadata": { "name": "kube-scheduler" } });
     let other: k8s::Lease = serde_json::from_value(other).unwrap();

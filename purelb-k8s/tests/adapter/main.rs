@@ -1,5 +1,5 @@
-//! The adapter against an API over HTTP: the in-memory one, or with `PURELB_TEST_KUBECONFIG` the
-//! cluster that it names. Tests that need the API to fail run on the in-memory one alone.
+//! The adapter against the in-memory API over HTTP. What needs no API that fails is tested on a real
+//! API server too, in `api_server`.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +11,9 @@
 #[path = "../memory_api/cluster.rs"]
 #[allow(dead_code, reason = "shared with the tests of the in-memory API")]
 mod cluster;
+
+/// Whether [`cluster::Cluster::any`] is a real one.
+const REAL: bool = false;
 
 mod events;
 mod leases;

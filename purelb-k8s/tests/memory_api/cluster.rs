@@ -1,11 +1,14 @@
 //! A cluster for one test.
 
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::api::{ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use purelb_k8s::control_plane::{ADMIN, ControlPlane, Settings, require};
 use purelb_k8s::memory::MemoryApi;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -24,16 +27,17 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster that the environment names, or a new in-memory one.
-    pub(crate) async fn any() -> Self {
-        let Some(path) = std::env::var_os("PURELB_TEST_KUBECONFIG") else {
-            return Self::memory().await.0;
-        };
-        let kubeconfig = std::fs::read_to_string(path).expect("the kubeconfig can be read");
+    /// What the test program is about: a real cluster, or a new in-memory one. Nothing, and a word
+    /// about it, where there is no real one.
+    pub(crate) async fn any() -> Option<Self> {
+        if !crate::REAL {
+            return Some(Self::memory().await.0);
+        }
+        let kubeconfig = real()?;
         let parsed = Kubeconfig::from_yaml(&kubeconfig).expect("a kubeconfig");
         let options = KubeConfigOptions::default();
         let config = Config::from_custom_kubeconfig(parsed, &options).await.expect("a config");
-        Self::new(config, kubeconfig, None).await
+        Some(Self::new(config, kubeconfig, None).await)
     }
 
     /// A new in-memory cluster, and the handle to it.
@@ -80,6 +84,23 @@ impl Cluster {
         }));
         self.api().create(&PostParams::default(), &service).await.expect("a Service")
     }
+}
+
+/// The kubeconfig of a real cluster: one that the environment names, or one that is started here, for
+/// all tests of this program, with our definitions.
+fn real() -> Option<String> {
+    static PLANE: OnceLock<Option<ControlPlane>> = OnceLock::new();
+    if let Some(path) = std::env::var_os("PURELB_TEST_KUBECONFIG") {
+        return Some(std::fs::read_to_string(path).expect("the kubeconfig can be read"));
+    }
+    let plane = PLANE.get_or_init(|| {
+        let assets = require::assets(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
+        let directory = require::directory(Path::new(env!("CARGO_TARGET_TMPDIR")));
+        let plane = ControlPlane::start(&assets, Settings::new(directory)).expect("it starts");
+        plane.install_definitions().expect("definitions that an API server takes");
+        Some(plane)
+    });
+    Some(plane.as_ref()?.kubeconfig(ADMIN))
 }
 
 impl Drop for Cluster {

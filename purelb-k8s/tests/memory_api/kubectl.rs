@@ -29,7 +29,7 @@ impl Kubectl {
             println!("skipped: kubectl not found in PATH or KUBEBUILDER_ASSETS");
             return None;
         };
-        let cluster = Cluster::any().await;
+        let cluster = Cluster::any().await?;
         let home = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(home.path().join("kubeconfig"), &cluster.kubeconfig).expect("written");
         let kubectl = Self { cluster, program, home };

@@ -1,8 +1,10 @@
 //! The in-memory API as its clients see it: kube-rs over a TCP socket, and `kubectl`.
 //!
-//! With `PURELB_TEST_KUBECONFIG` naming a kubeconfig, the tests that are about Kubernetes and not
-//! about this API alone run against that cluster instead, which keeps them honest. It should be a
-//! control plane without controllers and with our definitions installed.
+//! What is about Kubernetes and not about this API alone is tested on a real API server too, in
+//! `api_server`, which keeps it honest.
+
+/// Whether [`cluster::Cluster::any`] is a real one.
+const REAL: bool = false;
 
 mod applying;
 mod cluster;
