@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
 
+use crate::lease::LeaseContent;
 use crate::name::NodeName;
 
 /// The node that `ip` belongs to: of all candidates the one with the lowest SHA-256 of
@@ -34,6 +35,43 @@ pub fn digest(node: &NodeName, key: &str) -> [u8; 32] {
     hash.update(b"#");
     hash.update(key);
     hash.finalize().into()
+}
+
+/// The nodes among which `ip` is elected, and whether they are those that list it: of all live leases
+/// with a subnet that holds it those that list it beyond others, or all if none does. A `narrowed`
+/// address is for nodes that list it alone.
+pub fn electorate<'a>(
+    ip: IpAddr,
+    narrowed: bool,
+    live: impl IntoIterator<Item = (&'a NodeName, &'a LeaseContent)>,
+) -> (Vec<&'a NodeName>, bool) {
+    let (mut listing, mut others) = (Vec::new(), Vec::new());
+    for (node, content) in live {
+        if !content.subnets.iter().any(|net| net.contains(&ip)) {
+            continue;
+        }
+        if content.lists.contains(&ip) {
+            listing.push(node);
+        } else {
+            others.push(node);
+        }
+    }
+    match (listing.is_empty(), narrowed) {
+        (true, true) => (Vec::new(), false),
+        (true, false) => (others, false),
+        (false, _) => (listing, true),
+    }
+}
+
+/// Candidates in the order in which they win.
+pub fn ranking<'a>(
+    ip: IpAddr,
+    candidates: impl IntoIterator<Item = &'a NodeName>,
+) -> Vec<&'a NodeName> {
+    let key = ip.to_canonical().to_string();
+    let mut nodes: Vec<&NodeName> = candidates.into_iter().collect();
+    nodes.sort_by_cached_key(|node| (digest(node, &key), *node));
+    nodes
 }
 
 #[cfg(test)]

@@ -322,7 +322,7 @@ impl Membership {
 
     /// Whose `ip` is. A `narrowed` address is for nodes that list it alone.
     pub fn standing(&self, ip: IpAddr, narrowed: bool) -> Standing {
-        let (candidates, is_listed) = self.electorate(ip, narrowed);
+        let (candidates, is_listed) = election::electorate(ip, narrowed, self.live());
         match election::winner(ip, candidates) {
             None => Standing::Nobody,
             Some(node) if *node == self.settings.node => self.own_standing(ip, is_listed),
@@ -333,23 +333,8 @@ impl Membership {
     /// The nodes among which `ip` is elected, the winner first. A `narrowed` address is for nodes
     /// that list it alone.
     pub fn ranking(&self, ip: IpAddr, narrowed: bool) -> Vec<&NodeName> {
-        let (mut nodes, _) = self.electorate(ip, narrowed);
-        let key = ip.to_canonical().to_string();
-        nodes.sort_by_cached_key(|node| (election::digest(node, &key), *node));
-        nodes
-    }
-
-    /// The nodes among which `ip` is elected, and whether they are those that list it.
-    fn electorate(&self, ip: IpAddr, narrowed: bool) -> (Vec<&NodeName>, bool) {
-        let (mut listing, mut others) = (Vec::new(), Vec::new());
-        for (node, content) in self.candidates(ip) {
-            if content.lists.contains(&ip) { listing.push(node) } else { others.push(node) }
-        }
-        match (listing.is_empty(), narrowed) {
-            (true, true) => (Vec::new(), false),
-            (true, false) => (others, false),
-            (false, _) => (listing, true),
-        }
+        let (candidates, _) = election::electorate(ip, narrowed, self.live());
+        election::ranking(ip, candidates)
     }
 
     /// Every lease in view, our own last, with whether it counts.

@@ -85,6 +85,15 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Whether it asks that only nodes with a ready endpoint hold its local addresses. Affinity is for
+    /// a Service alone on its address.
+    pub fn is_narrowed(&self) -> bool {
+        self.traffic_policy == TrafficPolicy::Local
+            || (self.annotations.endpoint_affinity && self.annotations.sharing.is_none())
+    }
+}
+
 impl Object for Service {
     type Key = ServiceKey;
 

@@ -25,6 +25,7 @@ mod list_watch;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod notice;
+pub mod snapshot;
 pub mod watch;
 
 pub use kube::Client;

@@ -9,7 +9,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Output {
     /// How to print
-    #[arg(short, long = "output", value_enum, default_value_t, global = true)]
+    #[arg(short = 'o', long = "output", value_enum, default_value_t, global = true)]
     format: Format,
 }
 

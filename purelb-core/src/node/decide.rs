@@ -77,13 +77,9 @@ impl NodeAgent {
         self.services_of(want).all(|service| service.traffic_policy == TrafficPolicy::Local)
     }
 
-    /// Whether only nodes with a ready endpoint may hold it on a local interface. Affinity is for a
-    /// Service alone on its address.
+    /// Whether only nodes with a ready endpoint may hold it on a local interface.
     pub(super) fn is_narrowed(&self, want: &Want) -> bool {
-        self.services_of(want).all(|service| {
-            service.traffic_policy == TrafficPolicy::Local
-                || (service.annotations.endpoint_affinity && service.annotations.sharing.is_none())
-        })
+        self.services_of(want).all(Service::is_narrowed)
     }
 
     /// Whether a Service on it has a ready endpoint on this node.

@@ -1,0 +1,212 @@
+//! Everything that PureLB rests on in a cluster, listed once: for commands that look and go.
+
+use std::collections::BTreeMap;
+
+use futures::future::try_join_all;
+use k8s_openapi::api::coordination::v1 as coordination;
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::{Client, Resource};
+use purelb_core::config::{LbNodeAgent, Node};
+use purelb_core::group::ServiceGroup;
+use purelb_core::lease::Lease;
+use purelb_core::name::NodeName;
+use purelb_core::service::{Endpoints, Service};
+use purelb_core::store::Change;
+use serde::de::DeserializeOwned;
+
+use crate::api;
+use crate::convert::endpoints::Slices;
+use crate::convert::{endpoints, lb_node_agent, lease, node, service, service_group};
+use crate::error::chain;
+
+/// The label by which PureLB's pods tell which program they run.
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+
+/// The objects of one moment, or nearly: each kind is listed on its own.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Services of type LoadBalancer in all namespaces.
+    pub services: Vec<Service>,
+    /// Ready endpoints, by Service.
+    pub endpoints: Vec<Endpoints>,
+    /// ServiceGroups of the install namespace.
+    pub groups: Vec<ServiceGroup>,
+    /// LBNodeAgents of the install namespace.
+    pub agents: Vec<LbNodeAgent>,
+    /// Nodes.
+    pub nodes: Vec<Node>,
+    /// The agents' leases.
+    pub leases: Vec<LeaseSight>,
+    /// PureLB's own pods.
+    pub pods: Vec<Pod>,
+    /// When it was made, by this machine's clock.
+    pub taken: Timestamp,
+}
+
+/// A lease, with what can be told of its age by comparing clocks: good enough to look at, and nothing
+/// that any agent relies on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaseSight {
+    /// What it says.
+    pub lease: Lease,
+    /// When it was last renewed, by the clock of the node that did.
+    pub renewed: Option<Timestamp>,
+}
+
+impl LeaseSight {
+    /// Seconds from `now` until it runs out, negative once it has.
+    pub fn seconds_left(&self, now: Timestamp) -> Option<f64> {
+        let age = now.duration_since(self.renewed?).as_secs_f64();
+        Some(self.lease.content.duration.as_secs_f64() - age)
+    }
+
+    /// Whether it has not run out, if both clocks are right.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.seconds_left(now).is_some_and(|left| left > 0.0)
+    }
+}
+
+/// A pod of PureLB's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Which program it runs: `allocator` or `lbnodeagent`.
+    pub component: String,
+    /// Where it runs.
+    pub node: Option<NodeName>,
+    /// Whether its containers are ready.
+    pub is_ready: bool,
+    /// The image of its first container.
+    pub image: String,
+    /// The name of its first container.
+    pub container: String,
+}
+
+/// Why a snapshot could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot list {kind}: {text}")]
+pub struct SnapshotError {
+    /// What, in the API's plural.
+    pub kind: &'static str,
+    /// Why not.
+    pub text: String,
+}
+
+impl Snapshot {
+    /// Lists everything.
+    ///
+    /// # Errors
+    ///
+    /// If a kind cannot be listed: missing rights, missing resource definitions, no connection.
+    pub async fn take(client: &Client, namespace: &str) -> Result<Self, SnapshotError> {
+        let load_balancers = ListParams::default().fields("spec.type=LoadBalancer");
+        let all = ListParams::default();
+        let ours = ListParams::default().labels("app.kubernetes.io/name=purelb");
+        let (services, slices, nodes, leases, pods, custom) = futures::try_join!(
+            list(Api::<core::Service>::all(client.clone()), "services", &load_balancers),
+            list(Api::<discovery::EndpointSlice>::all(client.clone()), "endpointslices", &all),
+            list(Api::<core::Node>::all(client.clone()), "nodes", &all),
+            list(Api::<coordination::Lease>::namespaced(client.clone(), namespace), "leases", &all),
+            list(Api::<core::Pod>::namespaced(client.clone(), namespace), "pods", &ours),
+            try_join_all(
+                [("servicegroups", "ServiceGroup"), ("lbnodeagents", "LBNodeAgent")]
+                    .map(|(plural, kind)| list_custom(client, namespace, plural, kind)),
+            ),
+        )?;
+        let [groups, agents] = <[Vec<DynamicObject>; 2]>::try_from(custom).unwrap_or_default();
+        let slices = slices.iter().map(endpoints::slice).collect();
+        let joined = Slices::default().apply(Change::Listed(slices));
+        Ok(Self {
+            services: services
+                .iter()
+                .map(service::service)
+                .filter(|s| s.is_load_balancer)
+                .collect(),
+            endpoints: joined
+                .into_iter()
+                .flat_map(|change| match change {
+                    Change::Listed(all) => all,
+                    Change::Updated(one) => vec![one],
+                    Change::Deleted(_) => Vec::new(),
+                })
+                .collect(),
+            groups: groups.iter().map(service_group::service_group).collect(),
+            agents: agents.iter().map(lb_node_agent::lb_node_agent).collect(),
+            nodes: nodes.iter().map(node::node).collect(),
+            leases: leases
+                .iter()
+                .filter_map(|object| {
+                    let renewed = object.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+                    Some(LeaseSight {
+                        lease: lease::lease(object)?,
+                        renewed: renewed.map(|time| time.0),
+                    })
+                })
+                .collect(),
+            pods: pods.iter().filter_map(pod).collect(),
+            taken: Timestamp::now(),
+        })
+    }
+
+    /// The nodes with a ready endpoint of a Service.
+    pub fn endpoint_nodes(&self) -> BTreeMap<&purelb_core::name::ServiceKey, Vec<&NodeName>> {
+        self.endpoints.iter().map(|ends| (&ends.service, ends.nodes.iter().collect())).collect()
+    }
+
+    /// The pod of a node's agent.
+    pub fn agent_of(&self, node: &NodeName) -> Option<&Pod> {
+        self.pods
+            .iter()
+            .find(|pod| pod.component == "lbnodeagent" && pod.node.as_ref() == Some(node))
+    }
+}
+
+async fn list<K>(
+    api: Api<K>,
+    kind: &'static str,
+    params: &ListParams,
+) -> Result<Vec<K>, SnapshotError>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug + Resource,
+{
+    let listed = api.list(params).await;
+    listed.map(|list| list.items).map_err(|error| SnapshotError { kind, text: chain(&error) })
+}
+
+async fn list_custom(
+    client: &Client,
+    namespace: &str,
+    plural: &'static str,
+    kind: &str,
+) -> Result<Vec<DynamicObject>, SnapshotError> {
+    let resource = ApiResource {
+        group: api::GROUP.to_owned(),
+        version: api::VERSION.to_owned(),
+        api_version: format!("{}/{}", api::GROUP, api::VERSION),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    };
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
+    let listed = api.list(&ListParams::default()).await;
+    listed
+        .map(|list| list.items)
+        .map_err(|error| SnapshotError { kind: plural, text: chain(&error) })
+}
+
+fn pod(object: &core::Pod) -> Option<Pod> {
+    let labels = object.metadata.labels.as_ref()?;
+    let spec = object.spec.as_ref()?;
+    let container = spec.containers.first()?;
+    let statuses = object.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    Some(Pod {
+        name: object.metadata.name.clone()?,
+        component: labels.get(COMPONENT_LABEL)?.clone(),
+        node: spec.node_name.as_deref().map(NodeName::from),
+        is_ready: statuses.is_some_and(|all| !all.is_empty() && all.iter().all(|one| one.ready)),
+        image: container.image.clone().unwrap_or_default(),
+        container: container.name.clone(),
+    })
+}
