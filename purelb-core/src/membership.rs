@@ -351,11 +351,6 @@ impl Membership {
         peers.chain(own.map(|own| (&self.settings.node, &own.lease.content, Liveness::Live)))
     }
 
-    /// The nodes that could hold `ip`, with what their leases say.
-    pub fn candidates(&self, ip: IpAddr) -> impl Iterator<Item = (&NodeName, &LeaseContent)> {
-        self.live().filter(move |(_, lease)| lease.subnets.iter().any(|net| net.contains(&ip)))
-    }
-
     /// The end of the right to hold, while it runs.
     pub fn right(&self) -> Option<Tick> {
         self.right

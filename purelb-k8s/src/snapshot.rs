@@ -1,6 +1,6 @@
 //! Everything that PureLB rests on in a cluster, listed once: for commands that look and go.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use futures::future::try_join_all;
 use k8s_openapi::api::coordination::v1 as coordination;
@@ -11,13 +11,14 @@ use kube::{Client, Resource};
 use purelb_core::config::{LbNodeAgent, Node};
 use purelb_core::group::ServiceGroup;
 use purelb_core::lease::Lease;
-use purelb_core::name::NodeName;
+use purelb_core::name::{NodeName, ServiceKey};
 use purelb_core::service::{Endpoints, Service};
-use purelb_core::store::Change;
+use purelb_core::store::{Change, Object};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::api;
-use crate::convert::endpoints::Slices;
+use crate::convert::endpoints::{Slice, Slices};
 use crate::convert::{endpoints, lb_node_agent, lease, node, service, service_group};
 use crate::error::chain;
 
@@ -83,6 +84,8 @@ pub struct Pod {
     pub image: String,
     /// The name of its first container.
     pub container: String,
+    /// It is told to serve Services without a class.
+    pub is_default_announcer: bool,
 }
 
 /// Why a snapshot could not be made.
@@ -117,43 +120,79 @@ impl Snapshot {
             ),
         )?;
         let [groups, agents] = <[Vec<DynamicObject>; 2]>::try_from(custom).unwrap_or_default();
-        let slices = slices.iter().map(endpoints::slice).collect();
-        let joined = Slices::default().apply(Change::Listed(slices));
         Ok(Self {
             services: services
                 .iter()
                 .map(service::service)
                 .filter(|s| s.is_load_balancer)
                 .collect(),
-            endpoints: joined
-                .into_iter()
-                .flat_map(|change| match change {
-                    Change::Listed(all) => all,
-                    Change::Updated(one) => vec![one],
-                    Change::Deleted(_) => Vec::new(),
-                })
-                .collect(),
+            endpoints: joined(slices.iter().map(endpoints::slice).collect()),
             groups: groups.iter().map(service_group::service_group).collect(),
             agents: agents.iter().map(lb_node_agent::lb_node_agent).collect(),
             nodes: nodes.iter().map(node::node).collect(),
-            leases: leases
-                .iter()
-                .filter_map(|object| {
-                    let renewed = object.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
-                    Some(LeaseSight {
-                        lease: lease::lease(object)?,
-                        renewed: renewed.map(|time| time.0),
-                    })
-                })
-                .collect(),
+            leases: leases.iter().filter_map(sight).collect(),
             pods: pods.iter().filter_map(pod).collect(),
             taken: Timestamp::now(),
         })
     }
 
+    /// Takes in objects as a manifest has them, each in the place of the one with its kind and name.
+    ///
+    /// # Errors
+    ///
+    /// If one is of a kind that nothing here rests on, or is not written as its kind is.
+    pub fn overlay(&mut self, objects: Vec<Value>) -> Result<(), OverlayError> {
+        let mut slices = Vec::new();
+        for object in objects {
+            let word = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+            let (version, kind) = (word("apiVersion"), word("kind"));
+            match (version.as_str(), kind.as_str()) {
+                ("v1", "Service") => place(&mut self.services, service::service(&read(object)?)),
+                ("v1", "Node") => place(&mut self.nodes, node::node(&read(object)?)),
+                ("v1", "Pod") => {
+                    if let Some(pod) = pod(&read(object)?) {
+                        self.pods.retain(|other| other.name != pod.name);
+                        self.pods.push(pod);
+                    }
+                }
+                ("coordination.k8s.io/v1", "Lease") => {
+                    if let Some(sight) = sight(&read(object)?) {
+                        self.leases.retain(|other| other.lease.node != sight.lease.node);
+                        self.leases.push(sight);
+                    }
+                }
+                ("discovery.k8s.io/v1", "EndpointSlice") => {
+                    slices.push(endpoints::slice(&read(object)?));
+                }
+                ("purelb.io/v2", "ServiceGroup") => {
+                    place(&mut self.groups, service_group::service_group(&read(object)?));
+                }
+                ("purelb.io/v2", "LBNodeAgent") => {
+                    place(&mut self.agents, lb_node_agent::lb_node_agent(&read(object)?));
+                }
+                _ => return Err(OverlayError::Unknown { version, kind }),
+            }
+        }
+        if !slices.is_empty() {
+            self.endpoints = joined(slices);
+        }
+        Ok(())
+    }
+
     /// The nodes with a ready endpoint of a Service.
-    pub fn endpoint_nodes(&self) -> BTreeMap<&purelb_core::name::ServiceKey, Vec<&NodeName>> {
-        self.endpoints.iter().map(|ends| (&ends.service, ends.nodes.iter().collect())).collect()
+    pub fn endpoint_nodes(&self, service: &ServiceKey) -> BTreeSet<NodeName> {
+        let ends = self.endpoints.iter().find(|ends| ends.service == *service);
+        ends.map(|ends| ends.nodes.clone()).unwrap_or_default()
+    }
+
+    /// The leases that have not run out.
+    pub fn live_leases(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.iter().filter(|sight| sight.is_live(self.taken)).map(|sight| &sight.lease)
+    }
+
+    /// Whether the allocator serves Services without a class, as its pod is configured.
+    pub fn is_default_announcer(&self) -> bool {
+        self.pods.iter().any(|pod| pod.is_default_announcer)
     }
 
     /// The pod of a node's agent.
@@ -162,6 +201,57 @@ impl Snapshot {
             .iter()
             .find(|pod| pod.component == "lbnodeagent" && pod.node.as_ref() == Some(node))
     }
+}
+
+/// Why objects of a manifest cannot be taken in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OverlayError {
+    /// One is not written as its kind is.
+    #[error("{object} cannot be read: {text}")]
+    Broken {
+        /// Its kind and name.
+        object: String,
+        /// What is wrong.
+        text: String,
+    },
+    /// One is of a kind that nothing here rests on.
+    #[error("apiVersion {version:?}, kind {kind:?} is nothing that PureLB goes by")]
+    Unknown {
+        /// Its `apiVersion`.
+        version: String,
+        /// Its kind.
+        kind: String,
+    },
+}
+
+fn read<T: DeserializeOwned>(object: Value) -> Result<T, OverlayError> {
+    let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let name = format!("{} {}", word(&object["kind"]), word(&object["metadata"]["name"]));
+    let read = serde_json::from_value(object);
+    read.map_err(|error| OverlayError::Broken { object: name, text: error.to_string() })
+}
+
+/// Puts an object in the place of the one with its key.
+fn place<T: Object>(objects: &mut Vec<T>, object: T) {
+    let key = object.key();
+    objects.retain(|other| other.key() != key);
+    objects.push(object);
+}
+
+fn joined(slices: Vec<Slice>) -> Vec<Endpoints> {
+    let changes = Slices::default().apply(Change::Listed(slices)).into_iter();
+    changes
+        .flat_map(|change| match change {
+            Change::Listed(all) => all,
+            Change::Updated(one) => vec![one],
+            Change::Deleted(_) => Vec::new(),
+        })
+        .collect()
+}
+
+fn sight(object: &coordination::Lease) -> Option<LeaseSight> {
+    let renewed = object.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+    Some(LeaseSight { lease: lease::lease(object)?, renewed: renewed.map(|time| time.0) })
 }
 
 async fn list<K>(
@@ -208,5 +298,8 @@ fn pod(object: &core::Pod) -> Option<Pod> {
         is_ready: statuses.is_some_and(|all| !all.is_empty() && all.iter().all(|one| one.ready)),
         image: container.image.clone().unwrap_or_default(),
         container: container.name.clone(),
+        is_default_announcer: container.env.iter().flatten().any(|variable| {
+            variable.name == "DEFAULT_ANNOUNCER" && variable.value.as_deref() == Some("PureLB")
+        }),
     })
 }
