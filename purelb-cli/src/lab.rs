@@ -11,11 +11,14 @@
 //! * [`cluster`]: all of this together.
 //! * [`observe`], [`capture`], [`responder`]: what can be seen from outside the programs: links,
 //!   addresses and routes as `ip` prints them, announcing frames, answers to a client.
+//! * [`witness`]: who answers for which address on the wire, many times a second.
 //! * [`demo`], [`story`]: the half-minute tour.
+//! * [`campaign`]: failures by the hundred, before that witness.
 //! * [`state`], [`join`]: finding and entering a running lab from another terminal.
 
 pub mod api;
 pub mod background;
+pub mod campaign;
 pub mod capture;
 pub mod client;
 pub mod cluster;
@@ -34,3 +37,4 @@ pub mod state;
 pub mod stop;
 pub mod story;
 pub mod topology;
+pub mod witness;

@@ -3,7 +3,7 @@
 //!
 //! * [`Kernel`] is what a driver loop holds: facts by [`Kernel::next`], actions by [`Kernel::apply`].
 //! * [`Watch`] is its listening half alone; [`snapshot`] lists once.
-//! * [`Capture`] hears what the neighbours say.
+//! * [`Capture`] hears what the neighbours say; [`Port`] also asks them.
 //! * [`NamespaceLock`] keeps a second process out.
 //!
 //! Pure, so that they can be tested and fuzzed without a kernel: [`decode`] (bytes to messages),
@@ -21,6 +21,7 @@ mod kernel;
 mod lock;
 pub mod mirror;
 mod packet;
+mod port;
 pub mod route;
 mod socket;
 mod sys;
@@ -31,5 +32,6 @@ pub use capture::Capture;
 pub use kernel::Kernel;
 pub use lock::{LockError, NamespaceLock};
 pub use mirror::HostChange;
+pub use port::Port;
 pub use socket::ListError;
 pub use watch::{Watch, WatchError, snapshot};

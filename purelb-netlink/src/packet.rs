@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use purelb_core::host::LinkIndex;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
 };
@@ -34,6 +35,14 @@ impl PacketSocket {
         sys::attach_filter(self.0.as_fd(), NEIGHBOUR_FRAMES)?;
         let ethertype = libc::ETH_P_ALL as u16;
         bind(&self.0, &sys::LinkAddress { link, ethertype, mac: [0; 6] })?;
+        Ok(())
+    }
+
+    /// Has the kernel keep more of what was not received yet, as far as it allows.
+    pub(crate) fn enlarge_buffer(&self, bytes: usize) -> io::Result<()> {
+        // Beyond the system's limit only with CAP_NET_ADMIN in the first user namespace.
+        set_socket_recv_buffer_size_force(&self.0, bytes)
+            .or_else(|_| set_socket_recv_buffer_size(&self.0, bytes))?;
         Ok(())
     }
 

@@ -14,8 +14,8 @@ use common::{
 use purelb_core::host::{LinkIndex, LinkKind, OUR_MARK, RouteKind, Scope};
 use purelb_core::kernel::{ConfKey, KernelAction, KernelError, Lifetime, NewAddress};
 use purelb_core::time::Tick;
-use purelb_netlink::frame::{ALL_NODES, ArpOperation, BROADCAST, Packet};
-use purelb_netlink::{Capture, Kernel, LockError, NamespaceLock, Watch, snapshot};
+use purelb_netlink::frame::{ALL_NODES, ArpOperation, BROADCAST, Frame, Packet};
+use purelb_netlink::{Capture, Kernel, LockError, NamespaceLock, Port, Watch, snapshot};
 
 const BOTH: [&str; 2] = ["192.0.2.7/24", "2001:db8::7/64"];
 
@@ -507,6 +507,39 @@ fn the_virtual_interface_is_made_once_and_takes_addresses() {
         let route = until(&mut kernel, |mirror| routes(mirror, "198.51.100.0/24").pop()).await;
         assert_eq!(route.link, Some(made.index));
         assert_eq!(route.source, Some("198.51.100.7".parse().unwrap()));
+    });
+}
+
+#[test]
+fn a_port_asks_and_takes_in_the_answer() {
+    in_namespace(|| async {
+        wire("left", "right");
+        ip("addr add 192.0.2.5/24 dev right");
+        let kernel = Kernel::open(origin()).unwrap();
+        let mac = |name| link(kernel.mirror(), name).unwrap().mac.unwrap();
+        let asker = [2, 0, 0, 0, 0, 9];
+        let mut port = Port::open("left").unwrap();
+        let target = "192.0.2.5".parse().unwrap();
+        let packet = Packet::Arp {
+            operation: ArpOperation::Request,
+            sender_mac: asker,
+            sender: "192.0.2.77".parse().unwrap(),
+            target_mac: [0; 6],
+            target,
+        };
+        port.send(&Frame { to: BROADCAST, from: mac("left"), packet }).unwrap();
+        let answer = async {
+            loop {
+                match port.receive().unwrap() {
+                    Some(frame) if frame.to == asker => return frame,
+                    Some(_) => {}
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(10), answer).await.unwrap();
+        assert_eq!(answer.from, mac("right"));
+        assert_eq!(answer.packet.claim(), Some((target.into(), mac("right"))));
     });
 }
 

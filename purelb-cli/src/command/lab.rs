@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::lab::campaign::{Plan, Setup, Verdict, campaign};
 use crate::lab::cluster::{Cluster, ClusterError};
 use crate::lab::demo::{Outcome, demo};
 use crate::lab::state::{Directory, Labs};
@@ -30,6 +31,11 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         logs: Option<PathBuf>,
     },
+    /// Kill, freeze, cut off and stop agents again and again, and count on the wire every moment in
+    /// which two nodes answer for one address, and every outage
+    ///
+    /// The trials are kept in a file; a campaign that was ended goes on from there.
+    Campaign(Campaign),
     /// Start a lab and keep it until Ctrl-C or `purelb lab down`
     Up {
         /// Keep the programs' logs in this directory
@@ -54,6 +60,31 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+struct Campaign {
+    /// The file that the trials are appended to, one JSON object a line
+    #[arg(long, value_name = "FILE", default_value = "campaign.jsonl")]
+    records: PathBuf,
+    /// How many trials of each fault the file shall hold
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    trials: usize,
+    /// How many labs run beside each other
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    labs: usize,
+    /// How many Services there are, each with an IPv4 and an IPv6 address
+    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
+    services: u16,
+    /// How often each address is asked for, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
+    /// The control: let the kernel keep addresses for ever, so that doubles must be seen
+    #[arg(long)]
+    fence_off: bool,
+    /// Keep the programs' logs in this directory; without it, beside the file
+    #[arg(long, value_name = "DIR")]
+    logs: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct Which {
     /// The process id of the lab, if several are running
     #[arg(long, value_name = "PID")]
@@ -69,6 +100,10 @@ pub fn run(lab: Lab) -> ExitCode {
                 Outcome::Failed => ExitCode::FAILURE,
                 Outcome::Interrupted => ExitCode::from(130),
             },
+            Err(code) => code,
+        },
+        Command::Campaign(arguments) => match prepare() {
+            Ok(directory) => measure(&directory, arguments),
             Err(code) => code,
         },
         Command::Up { logs } => prepare()
@@ -99,6 +134,25 @@ fn prepare() -> Result<Directory, ExitCode> {
     privilege::obtain().map_err(|error| complain(&error))?;
     ip::is_installed().map_err(|error| complain(&error))?;
     Ok(directory)
+}
+
+fn measure(directory: &Directory, arguments: Campaign) -> ExitCode {
+    let Campaign { records, trials, labs, services, every, fence_off, logs } = arguments;
+    let logs = logs.unwrap_or_else(|| records.with_extension("logs"));
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let setup = Setup {
+        services,
+        every_ms: every,
+        fence_off,
+        kernel: kernel.trim().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    match campaign(directory, &Plan { trials, labs, setup, records, logs }) {
+        Ok(Verdict::Good) => ExitCode::SUCCESS,
+        Ok(Verdict::Bad) => ExitCode::FAILURE,
+        Ok(Verdict::Interrupted) => ExitCode::from(130),
+        Err(error) => complain(&error),
+    }
 }
 
 fn up(directory: Directory, logs: Option<PathBuf>) -> Result<(), ExitCode> {

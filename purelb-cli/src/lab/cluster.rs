@@ -25,13 +25,16 @@ pub const NODES: u8 = 3;
 /// How long all programs together may take to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long one agent may take to stop: somewhat longer than it gives itself.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+
 /// A running cluster. Dropping it kills and removes everything;
 /// [`end_programs`](Self::end_programs) lets the programs leave in order first.
 ///
 /// * [`start`](Self::start) builds it; [`start_programs`](Self::start_programs) brings it to life.
 /// * [`topology`](Self::topology), [`api`](Self::api): its parts.
-/// * [`agent`](Self::agent), [`kill_agent`](Self::kill_agent), [`start_agent`](Self::start_agent):
-///   one node's agent.
+/// * [`agent`](Self::agent), [`start_agent`](Self::start_agent), [`kill_agent`](Self::kill_agent),
+///   [`stop_agent`](Self::stop_agent): one node's agent.
 /// * [`fallen`](Self::fallen): a program that ended although nobody asked it to.
 #[derive(Debug)]
 pub struct Cluster {
@@ -172,6 +175,13 @@ impl Cluster {
     /// Kills the agent of that node, which gets no chance to let anything go.
     pub fn kill_agent(&mut self, node: usize) -> io::Result<()> {
         self.agents[node].take().map_or(Ok(()), |mut agent| agent.kill())
+    }
+
+    /// Asks the agent of that node to stop and waits until it did; `None` if it had to be killed.
+    pub fn stop_agent(&mut self, node: usize) -> io::Result<Option<ExitStatus>> {
+        let Some(mut agent) = self.agents[node].take() else { return Ok(None) };
+        agent.ask_to_end()?;
+        agent.wait(STOP_PATIENCE)
     }
 
     /// All programs that run.

@@ -93,8 +93,22 @@ impl Program {
 
     /// Asks it to end (SIGTERM), without waiting.
     pub fn ask_to_end(&mut self) -> io::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Halts it (SIGSTOP), as if its machine gave it no time.
+    pub fn freeze(&mut self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn thaw(&mut self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&mut self, signal: Signal) -> io::Result<()> {
         if self.has_ended()?.is_none() {
-            kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+            kill_process(Pid::from_child(&self.child), signal)?;
         }
         Ok(())
     }

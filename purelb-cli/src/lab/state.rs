@@ -42,7 +42,7 @@ pub struct Labs(PathBuf);
 pub struct Directory {
     path: PathBuf,
     keep: bool,
-    _lock: File,
+    lock: File,
 }
 
 /// Why a lab could not be found, or leave word of itself.
@@ -129,7 +129,7 @@ impl Labs {
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| failed(error.into()))?;
         fs::rename(&draft, &path).map_err(failed)?;
-        Ok(Directory { path, keep: false, _lock: lock })
+        Ok(Directory { path, keep: false, lock })
     }
 
     /// The labs that run, oldest first. What others left behind is removed.
@@ -221,6 +221,13 @@ impl Directory {
     /// The path of `name` in this directory.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// A directory inside this one, for one of several labs of one process.
+    pub fn room(&self, name: &str) -> io::Result<Self> {
+        let (path, lock) = (self.join(name), self.lock.try_clone()?);
+        fs::create_dir(&path)?;
+        Ok(Self { path, keep: false, lock })
     }
 
     /// Leaves word of the lab, so that it can be found from now on.

@@ -27,6 +27,8 @@ const ROUTER: u8 = 1;
 const HUB: u8 = 2;
 const FIRST_NODE: u8 = 11;
 const CLIENT: u8 = 100;
+/// Nobody: what the client asks in the name of.
+const ASKER: u8 = 101;
 
 /// What the router sends to the nodes: the ranges of the sample group `routed`.
 const REMOTE_RANGES: [&str; 2] = ["198.51.100.0/24", "2001:db8:2::/64"];
@@ -38,6 +40,17 @@ pub struct Topology {
     router: Namespace,
     client: Namespace,
     nodes: Vec<Namespace>,
+}
+
+/// What is lost between a node and the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// What the API sends: requests have their effect, but nobody hears of it.
+    Answers,
+    /// Both ways.
+    Both,
+    /// What the node sends.
+    Requests,
 }
 
 /// Why the network could not be made.
@@ -75,6 +88,11 @@ impl Topology {
 
     /// An address of the LAN that nobody has: a gateway for routes that lead nowhere.
     pub const NOBODY: IpAddr = IpAddr::V4(ipv4(254));
+
+    /// Addresses of the LAN that nobody has, by which the client may ask who has others.
+    pub const ASKER_V4: Ipv4Addr = ipv4(ASKER);
+    /// The IPv6 one of them.
+    pub const ASKER_V6: Ipv6Addr = ipv6(ASKER);
 
     /// Builds the network with nodes called `node1`, `node2` and so on, `nodes` of them.
     pub fn build(nodes: u8) -> Result<Self, TopologyError> {
@@ -121,6 +139,43 @@ impl Topology {
         self.nodes.iter().chain([&self.router, &self.client, &self.hub])
     }
 
+    /// The hardware address of the client.
+    pub fn mac_of_client() -> [u8; 6] {
+        mac(CLIENT)
+    }
+
+    /// The hardware address of node number `node`, counted from 0.
+    pub fn mac_of_node(node: usize) -> [u8; 6] {
+        mac(FIRST_NODE + node as u8)
+    }
+
+    /// Loses what node number `node` and the hub send each other, on the way that `loss` says.
+    /// Nobody is told: the frames go to a hardware address that nobody has.
+    pub fn part(&self, node: usize, loss: Loss) -> Result<(), IpError> {
+        let nowhere = "lladdr 00:00:5e:00:53:ff nud permanent";
+        if loss != Loss::Answers {
+            let hub = ipv4(HUB);
+            ip(&self.nodes[node], &format!("neigh replace {hub} dev eth0 {nowhere}"))?;
+        }
+        if loss != Loss::Requests {
+            let host = ipv4(FIRST_NODE + node as u8);
+            ip(&self.hub, &format!("neigh replace {host} dev br0 {nowhere}"))?;
+        }
+        Ok(())
+    }
+
+    /// Ends what [`part`](Self::part) began.
+    pub fn rejoin(&self, node: usize, loss: Loss) -> Result<(), IpError> {
+        if loss != Loss::Answers {
+            ip(&self.nodes[node], &format!("neigh del {} dev eth0", ipv4(HUB)))?;
+        }
+        if loss != Loss::Requests {
+            let host = ipv4(FIRST_NODE + node as u8);
+            ip(&self.hub, &format!("neigh del {host} dev br0"))?;
+        }
+        Ok(())
+    }
+
     /// Takes a node's bridge port down, as pulling its cable would.
     pub fn cut_off(&self, node: &Namespace) -> Result<(), IpError> {
         ip(&self.hub, &format!("link set dev {} down", node.name())).map(drop)
@@ -134,7 +189,7 @@ impl Topology {
     /// Connects `namespace` to the bridge and gives it the LAN's addresses that end in `host`.
     fn attach(&self, namespace: &Namespace, host: u8) -> Result<(), TopologyError> {
         let (port, path) = (namespace.name(), namespace.path());
-        let address = format!("00:00:5e:00:53:{host:02x}");
+        let address = format_mac(mac(host));
         ip_batch(
             &self.hub,
             &format!(
@@ -204,6 +259,14 @@ fn addresses(host: u8, link: &str) -> String {
          addr add {v6}/64 dev {link} nodad\n\
          link set dev {link} up\n"
     )
+}
+
+const fn mac(host: u8) -> [u8; 6] {
+    [0, 0, 0x5e, 0, 0x53, host]
+}
+
+fn format_mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 const fn ipv4(host: u8) -> Ipv4Addr {
