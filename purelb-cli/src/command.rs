@@ -13,8 +13,10 @@ use clap::{Parser, Subcommand};
 use crate::lab::process::end_with_parent;
 use crate::program;
 
+pub mod cluster;
 pub mod host;
 pub mod lab;
+pub mod look;
 pub mod output;
 
 /// PureLB: a service load balancer for Kubernetes that uses plain Linux networking
@@ -29,6 +31,8 @@ struct Purelb {
 enum Command {
     Host(host::Host),
     Lab(lab::Lab),
+    Pools(look::Pools),
+    Services(look::Services),
 }
 
 /// Runs what the arguments ask for; the first is the name this program was started by.
@@ -41,6 +45,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Some(_) | None => match Purelb::parse_from(args).command {
             Command::Host(host) => host::run(host),
             Command::Lab(lab) => lab::run(lab),
+            Command::Pools(args) => look::pools(&args),
+            Command::Services(args) => look::services(&args),
         },
     }
 }

@@ -4,10 +4,12 @@
 //! * [`command`]: the subcommands of `purelb`.
 //! * [`driver`]: the one loop that both daemons run.
 //! * [`lab`]: a small cluster of network namespaces on one machine.
+//! * [`report`]: what one look at a cluster tells.
 //! * [`telemetry`]: logs, metrics and probes of both daemons.
 
 pub mod command;
 pub mod driver;
 pub mod lab;
 pub mod program;
+pub mod report;
 pub mod telemetry;

@@ -136,6 +136,11 @@ impl Snapshot {
         })
     }
 
+    /// One of nothing, made at this moment.
+    pub fn at(taken: Timestamp) -> Self {
+        Self { taken, ..Self::default() }
+    }
+
     /// Takes in objects as a manifest has them, each in the place of the one with its kind and name.
     ///
     /// # Errors

@@ -1,0 +1,14 @@
+//! What can be told of a cluster from one look at its objects: pure functions from a
+//! [`Snapshot`] to something to print.
+//!
+//! Nothing here decides by itself: allocation is the allocator's own machine, fed with the snapshot
+//! ([`engine`]); elections are the core's functions.
+
+pub mod engine;
+pub mod pools;
+pub mod services;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+pub use purelb_k8s::snapshot::Snapshot;
