@@ -6,8 +6,9 @@
 //! * [`privilege`]: the rights it needs; an ordinary user gets them in a user namespace.
 //! * [`namespace`], [`topology`]: a bridge, nodes, a router and a client.
 //! * [`process`]: the real programs, each in its namespace.
-//! * [`api`], [`client`], [`samples`]: the in-memory Kubernetes API they talk to, and what a user
-//!   tells it.
+//! * [`api`], [`client`], [`samples`]: the Kubernetes API they talk to, in memory or real, and what a
+//!   user tells it.
+//! * [`pods`], [`endpoints`]: with a real one, where kube-proxy leads packets to.
 //! * [`cluster`]: all of this together.
 //! * [`observe`], [`capture`], [`responder`]: what can be seen from outside the programs: links,
 //!   addresses and routes as `ip` prints them, announcing frames, answers to a client.
@@ -23,10 +24,12 @@ pub mod capture;
 pub mod client;
 pub mod cluster;
 pub mod demo;
+pub mod endpoints;
 pub mod ip;
 pub mod join;
 pub mod namespace;
 pub mod observe;
+pub mod pods;
 pub mod privilege;
 pub mod process;
 #[doc(hidden)]

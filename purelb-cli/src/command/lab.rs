@@ -3,14 +3,16 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use purelb_k8s::control_plane::Assets;
+
 use crate::lab::campaign::{Plan, Setup, Verdict, campaign};
-use crate::lab::cluster::{Cluster, ClusterError};
+use crate::lab::cluster::{Blueprint, Cluster, ClusterError};
 use crate::lab::demo::{Outcome, demo};
 use crate::lab::state::{Directory, Labs};
 use crate::lab::stop::Stop;
@@ -41,10 +43,14 @@ enum Command {
         /// Keep the programs' logs in this directory
         #[arg(long, value_name = "DIR")]
         logs: Option<PathBuf>,
+        /// Run on a real control plane, with kube-proxy and a pod on each node: a directory with etcd,
+        /// kube-apiserver, kube-proxy and kubectl, such as .ci/control-plane builds
+        #[arg(long, value_name = "DIR")]
+        assets: Option<PathBuf>,
     },
     /// Run a command inside a running lab: purelb lab exec node1 -- ip addr show dev kube-lb0
     Exec {
-        /// Where: node1, node2, node3, router, client or hub
+        /// Where: node1, node2, node3, router, client or hub; pod1, pod2 or pod3
         place: String,
         /// What to run; without one, a shell
         #[arg(last = true)]
@@ -106,8 +112,8 @@ pub fn run(lab: Lab) -> ExitCode {
             Ok(directory) => measure(&directory, arguments),
             Err(code) => code,
         },
-        Command::Up { logs } => prepare()
-            .and_then(|directory| up(directory, logs))
+        Command::Up { logs, assets } => prepare()
+            .and_then(|directory| up(directory, logs, assets.as_deref()))
             .map_or_else(|code| code, |()| ExitCode::SUCCESS),
         Command::Exec { place, command, which } => {
             match Labs::of_this_user().and_then(|labs| labs.find(which.lab)) {
@@ -155,15 +161,17 @@ fn measure(directory: &Directory, arguments: Campaign) -> ExitCode {
     }
 }
 
-fn up(directory: Directory, logs: Option<PathBuf>) -> Result<(), ExitCode> {
+fn up(directory: Directory, logs: Option<PathBuf>, assets: Option<&Path>) -> Result<(), ExitCode> {
     let stop = Stop::default();
-    let mut cluster = match start(directory, logs, &stop) {
+    let assets = assets.map(Assets::in_directory).transpose().map_err(|error| complain(&error))?;
+    let blueprint = Blueprint { assets, ..Blueprint::default() };
+    let mut cluster = match start(directory, logs, &stop, blueprint) {
         Ok(cluster) => cluster,
         Err(_) if stop.is_requested() => return Ok(()),
         Err(error) => return Err(complain(&error)),
     };
     let words = format!(
-        "The lab is up: node1, node2, node3, router, client and hub.\n\
+        "The lab is up: {places}.\n\
          \n\
          In another terminal:\n\
          \n    export KUBECONFIG={kubeconfig}\n\
@@ -175,6 +183,7 @@ fn up(directory: Directory, logs: Option<PathBuf>) -> Result<(), ExitCode> {
          \n\
          The logs are in {logs}.\n\
          Ctrl-C, or `purelb lab down`, ends it.",
+        places = cluster.places().join(", "),
         kubeconfig = cluster.kubeconfig().display(),
         logs = cluster.logs().display(),
     );
@@ -195,8 +204,9 @@ fn start(
     directory: Directory,
     logs: Option<PathBuf>,
     stop: &Stop,
+    blueprint: Blueprint,
 ) -> Result<Cluster, ClusterError> {
-    let mut cluster = Cluster::start(directory, logs, stop)?;
+    let mut cluster = Cluster::build(directory, logs, stop, blueprint)?;
     let client = cluster.api().client();
     for sample in [samples::NODE_AGENT, samples::LOCAL_GROUP, samples::ROUTED_GROUP] {
         client.apply(sample)?;

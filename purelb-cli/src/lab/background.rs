@@ -2,12 +2,16 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use purelb_k8s::control_plane::Enter;
+
+use super::namespace::Namespace;
 use super::stop::Stop;
 
 /// A tokio runtime on a thread of its own, which ends, with all its tasks, when this is dropped.
@@ -20,14 +24,38 @@ pub struct Background {
 impl Background {
     /// Starts the thread.
     pub fn start() -> io::Result<Self> {
+        Self::begin(Box::new(|| Ok(())))
+    }
+
+    /// The same, in a network namespace: what its tasks connect to is what is seen from there.
+    pub fn start_in(namespace: &Namespace) -> io::Result<Self> {
+        Self::begin(namespace.entry()?)
+    }
+
+    fn begin(enter: Enter) -> io::Result<Self> {
+        let (entered, result) = mpsc::channel();
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name("background".into()).spawn(move || {
+            // Who starts us waits for the answer.
+            let _ = entered.send(enter());
             // Either the sender spoke or it is gone: both mean the end.
             let _ = runtime.block_on(ended);
         })?;
-        Ok(Self { handle, end: Some((end, thread)) })
+        let background = Self { handle, end: Some((end, thread)) };
+        result.recv().unwrap_or_else(|_| Err(io::Error::other("the thread is gone")))?;
+        Ok(background)
+    }
+
+    /// The runtime, for who waits for one of its tasks on another thread.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Waits here for what `future` comes to.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.handle.block_on(future)
     }
 
     /// Runs `task` there until it is done or this is dropped.

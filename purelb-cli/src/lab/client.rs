@@ -1,21 +1,39 @@
 //! A small client of the Kubernetes API, for what a person would do with `kubectl`.
 //!
-//! It shares nothing with the programs' own client, so that the lab sees the API as a stranger does.
+//! With the in-memory API it shares nothing with the programs' own client, so that the lab sees that
+//! API as a stranger does. A real one takes TLS and a token, and is asked over the programs' client.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use purelb_k8s::error::ApiError;
 use serde_json::Value;
 use thiserror::Error;
+use tokio::runtime::Handle;
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Talks HTTP/1.1 to one API server, each request on a connection of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Client {
-    server: SocketAddr,
+/// Talks to one API server.
+#[derive(Clone)]
+pub struct Client(Way);
+
+#[derive(Clone)]
+enum Way {
+    /// HTTP/1.0, each request on a connection of its own.
+    Plain(SocketAddr),
+    /// What is needed to get past a real server's door.
+    Real(purelb_k8s::Client, Handle),
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Way::Plain(server) => write!(f, "Client({server})"),
+            Way::Real(..) => f.write_str("Client(real)"),
+        }
+    }
 }
 
 /// Which object, by its place in the API: `/api/v1/namespaces/default/services/web`.
@@ -56,9 +74,23 @@ pub enum ClientError {
 }
 
 impl Client {
-    /// A client of the server at that address.
+    /// A client of the in-memory API at that address.
     pub fn new(server: SocketAddr) -> Self {
-        Self { server }
+        Self(Way::Plain(server))
+    }
+
+    /// A client of a real API server, over a connection whose tasks run on `runtime`. Its methods
+    /// must not be called on a thread of that runtime.
+    pub fn over(connection: purelb_k8s::Client, runtime: Handle) -> Self {
+        Self(Way::Real(connection, runtime))
+    }
+
+    /// The connection to a real API server, if that is what is asked.
+    pub fn connection(&self) -> Option<purelb_k8s::Client> {
+        match &self.0 {
+            Way::Plain(_) => None,
+            Way::Real(connection, _) => Some(connection.clone()),
+        }
     }
 
     /// Applies (server-side apply, as `kubectl apply --server-side`) the objects of a YAML text.
@@ -72,6 +104,17 @@ impl Client {
             self.request("PATCH", &path, "application/apply-patch+yaml", &body)?;
         }
         Ok(())
+    }
+
+    /// Says what the status of an object is, in YAML, by a merge patch: a Node has more than one
+    /// address of a type, which an apply takes for a mistake.
+    pub fn set_status(&self, yaml: &str) -> Result<(), ClientError> {
+        let object: Value =
+            serde_saphyr::from_str(yaml).map_err(|error| ClientError::Yaml(error.into()))?;
+        let ObjectPath(path) = ObjectPath::of(&object)?;
+        let path = format!("{path}/status?fieldManager=purelb-lab");
+        let body = object.to_string();
+        self.request("PATCH", &path, "application/merge-patch+json", &body).map(drop)
     }
 
     /// Reads an object or a list.
@@ -92,7 +135,23 @@ impl Client {
         body: &str,
     ) -> Result<Value, ClientError> {
         let failed = |source: io::Error| ClientError::Io { method, path: path.to_owned(), source };
-        let (status, text) = self.exchange(method, path, content_type, body).map_err(failed)?;
+        let server = match &self.0 {
+            Way::Plain(server) => *server,
+            Way::Real(connection, runtime) => {
+                let asked = ask(connection, method, path, content_type, body);
+                let text = runtime.block_on(asked).map_err(|error| match error {
+                    ApiError::Refused { code, reason: _, message } => {
+                        ClientError::Status { method, path: path.to_owned(), status: code, message }
+                    }
+                    error @ (ApiError::TimedOut(_)
+                    | ApiError::Transport { .. }
+                    | ApiError::Unreadable { .. }) => failed(io::Error::other(error)),
+                })?;
+                return serde_json::from_str(&text).map_err(|error| failed(error.into()));
+            }
+        };
+        let exchanged = exchange(server, method, path, content_type, body);
+        let (status, text) = exchanged.map_err(failed)?;
         if !(200..300).contains(&status) {
             // A Kubernetes Status says what is wrong in its message.
             let message = serde_json::from_str::<Value>(&text)
@@ -103,32 +162,44 @@ impl Client {
         }
         serde_json::from_str(&text).map_err(|error| failed(error.into()))
     }
+}
 
-    fn exchange(
-        &self,
-        method: &str,
-        path: &str,
-        content_type: &str,
-        body: &str,
-    ) -> io::Result<(u16, String)> {
-        let mut stream = TcpStream::connect_timeout(&self.server, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let length = body.len();
-        let server = self.server;
-        // HTTP/1.0 asks for a plain body, ended by the connection's end.
-        let request = format!(
-            "{method} {path} HTTP/1.0\r\nHost: {server}\r\nAccept: application/json\r\n\
-             Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
-        stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
-        match (status, answer.split_once("\r\n\r\n")) {
-            (Some(status), Some((_, body))) => Ok((status, body.to_owned())),
-            (None, _) | (_, None) => Err(io::Error::other("not an HTTP answer")),
-        }
+async fn ask(
+    connection: &purelb_k8s::Client,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: &str,
+) -> Result<String, ApiError> {
+    let request = http::Request::builder().method(method).uri(path);
+    let request = request.header("content-type", content_type).body(body.as_bytes().to_vec())?;
+    let asked = tokio::time::timeout(PATIENCE, connection.request_text(request)).await;
+    Ok(asked.map_err(|_| ApiError::TimedOut(PATIENCE))??)
+}
+
+fn exchange(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: &str,
+) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let length = body.len();
+    // HTTP/1.0 asks for a plain body, ended by the connection's end.
+    let request = format!(
+        "{method} {path} HTTP/1.0\r\nHost: {server}\r\nAccept: application/json\r\n\
+         Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    match (status, answer.split_once("\r\n\r\n")) {
+        (Some(status), Some((_, body))) => Ok((status, body.to_owned())),
+        (None, _) | (_, None) => Err(io::Error::other("not an HTTP answer")),
     }
 }
 
@@ -159,6 +230,7 @@ impl ObjectPath {
             "Namespace" => "/api/v1/namespaces".to_owned(),
             "Node" => "/api/v1/nodes".to_owned(),
             "Service" => format!("/api/v1/namespaces/{namespace}/services"),
+            "Pod" => format!("/api/v1/namespaces/{namespace}/pods"),
             "ServiceGroup" => format!("/apis/purelb.io/v2/namespaces/{namespace}/servicegroups"),
             "LBNodeAgent" => format!("/apis/purelb.io/v2/namespaces/{namespace}/lbnodeagents"),
             _ => return Err(ClientError::Kind(kind)),
@@ -192,7 +264,7 @@ mod tests {
             path("{kind: ServiceGroup, metadata: {name: g, namespace: purelb}}").unwrap(),
             "/apis/purelb.io/v2/namespaces/purelb/servicegroups/g"
         );
-        assert!(matches!(path("{kind: Pod, metadata: {name: p}}"), Err(ClientError::Kind(_))));
+        assert!(matches!(path("{kind: Secret, metadata: {name: p}}"), Err(ClientError::Kind(_))));
         assert!(matches!(path("{kind: Node, metadata: {}}"), Err(ClientError::Kind(_))));
     }
 

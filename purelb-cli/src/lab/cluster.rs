@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use purelb_k8s::control_plane::{Assets, PlaneError};
 use thiserror::Error;
 
 use super::api::Api;
 use super::background::Background;
 use super::client::ClientError;
+use super::endpoints::{self, Endpoint};
 use super::namespace::Namespace;
-use super::process::{Launch, Program};
+use super::pods::{self, Pod};
+use super::process::{Image, Launch, Program};
 use super::responder;
 use super::state::{Directory, State, StateError};
 use super::stop::Stop;
@@ -21,6 +24,9 @@ use super::topology::{Topology, TopologyError};
 
 /// How many nodes there are.
 pub const NODES: u8 = 3;
+
+/// The kubeconfig of kube-proxy, in the lab's directory.
+const PROXY_KUBECONFIG: &str = "kubeconfig-kube-proxy";
 
 /// How long all programs together may take to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -41,13 +47,26 @@ pub struct Cluster {
     // Fields are dropped in this order: programs before the network they use.
     allocator: Option<Program>,
     agents: Vec<Option<Program>>,
+    proxies: Vec<Program>,
     api: Api,
+    pods: Vec<Pod>,
     topology: Topology,
+    blueprint: Blueprint,
     logs: PathBuf,
     kubeconfig: PathBuf,
     kubeconfig_inside: PathBuf,
-    _background: Background,
+    background: Background,
     directory: Directory,
+}
+
+/// What a cluster is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Blueprint {
+    /// The programs of a real control plane. With them each node has kube-proxy and a pod; without,
+    /// the API is in memory, and each node answers itself.
+    pub assets: Option<Assets>,
+    /// The `purelb` to run; this very program if none is given.
+    pub purelb: Option<PathBuf>,
 }
 
 /// Why there is no cluster.
@@ -59,6 +78,9 @@ pub enum ClusterError {
     /// The API refused the lab's own objects.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The real control plane did not start.
+    #[error(transparent)]
+    Plane(#[from] PlaneError),
     /// The lab cannot leave word of itself.
     #[error(transparent)]
     State(#[from] StateError),
@@ -87,13 +109,38 @@ impl Cluster {
         logs: Option<PathBuf>,
         stop: &Stop,
     ) -> Result<Self, ClusterError> {
+        Self::build(directory, logs, stop, Blueprint::default())
+    }
+
+    /// The same, to a plan.
+    pub fn build(
+        directory: Directory,
+        logs: Option<PathBuf>,
+        stop: &Stop,
+        blueprint: Blueprint,
+    ) -> Result<Self, ClusterError> {
         let background = Background::start().map_err(failed("start a thread"))?;
         background.stop_on_signals(stop.clone()).map_err(failed("listen for signals"))?;
         let topology = Topology::build(NODES)?;
-        let api = Api::start(&background, topology.hub()).map_err(failed("serve the API"))?;
-        for node in topology.nodes() {
-            let what = format!("serve HTTP on {}", node.name());
-            responder::serve(&background, node).map_err(failed(what))?;
+        let (api, pods) = match &blueprint.assets {
+            None => {
+                let api = Api::in_memory(&background, topology.hub());
+                (api.map_err(failed("serve the API"))?, Vec::new())
+            }
+            Some(assets) => {
+                let api = Api::real(&background, topology.hub(), assets, &directory)?;
+                (api, Pod::on_each_node(&topology)?)
+            }
+        };
+        if blueprint.assets.is_none() {
+            for node in topology.nodes() {
+                let what = format!("serve HTTP on {}", node.name());
+                responder::serve(&background, node).map_err(failed(what))?;
+            }
+        }
+        for pod in &pods {
+            let what = format!("serve HTTP in {}", pod.namespace.name());
+            responder::serve_pod(&background, &pod.namespace).map_err(failed(what))?;
         }
 
         let logs = logs.unwrap_or_else(|| directory.join("logs"));
@@ -102,26 +149,32 @@ impl Cluster {
             (directory.join("kubeconfig"), directory.join("kubeconfig-inside"));
         fs::write(&kubeconfig, api.kubeconfig())
             .and_then(|()| fs::write(&kubeconfig_inside, api.kubeconfig_inside()))
+            .and_then(|()| fs::write(directory.join(PROXY_KUBECONFIG), api.kubeconfig_of_proxy()))
             .map_err(failed("write a kubeconfig"))?;
 
         let agents = topology.nodes().iter().map(|_| None).collect();
         let cluster = Self {
             allocator: None,
             agents,
+            proxies: Vec::new(),
             api,
+            pods,
             topology,
+            blueprint,
             logs,
             kubeconfig,
             kubeconfig_inside,
-            _background: background,
+            background,
             directory,
         };
         cluster.register()?;
+        cluster.keep_endpoints();
         Ok(cluster)
     }
 
-    /// Starts the allocator and an agent on each node.
+    /// Starts the allocator and an agent on each node; on a real control plane kube-proxy too.
     pub fn start_programs(&mut self) -> Result<(), ClusterError> {
+        self.start_proxies()?;
         let allocator = self.launch(
             self.topology.hub(),
             "allocator",
@@ -140,6 +193,21 @@ impl Cluster {
     /// The API.
     pub fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// The API, to make it fail.
+    pub fn api_mut(&mut self) -> &mut Api {
+        &mut self.api
+    }
+
+    /// The pods, one on each node; none with the in-memory API.
+    pub fn pods(&self) -> &[Pod] {
+        &self.pods
+    }
+
+    /// What the lab's own tasks run on.
+    pub fn background(&self) -> &Background {
+        &self.background
     }
 
     /// The kubeconfig file for the user.
@@ -191,16 +259,27 @@ impl Cluster {
 
     /// A program that ended by itself, and how.
     pub fn fallen(&mut self) -> Option<(String, ExitStatus)> {
-        self.programs().find_map(|program| {
+        let proxies = self.proxies.iter_mut();
+        let programs = self.allocator.iter_mut().chain(self.agents.iter_mut().flatten());
+        programs.chain(proxies).find_map(|program| {
             let status = program.has_ended().ok().flatten()?;
             Some((program.name().to_owned(), status))
         })
     }
 
+    /// All namespaces.
+    fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        self.topology.namespaces().chain(self.pods.iter().map(|pod| &pod.namespace))
+    }
+
+    /// What the namespaces are called.
+    pub fn places(&self) -> Vec<&str> {
+        self.namespaces().map(Namespace::name).collect()
+    }
+
     /// Lets `lab exec` and `lab down` find the lab.
     pub fn publish(&self) -> Result<(), ClusterError> {
         let namespaces: BTreeMap<_, _> = self
-            .topology
             .namespaces()
             .map(|namespace| (namespace.name().to_owned(), namespace.descriptor()))
             .collect();
@@ -233,6 +312,7 @@ impl Cluster {
         }
         self.allocator = None;
         self.agents.fill_with(|| None);
+        self.proxies.clear();
         problems
     }
 
@@ -252,8 +332,10 @@ impl Cluster {
         arguments: &[&str],
         log: &str,
     ) -> Result<Program, ClusterError> {
+        let own = self.blueprint.purelb.as_deref().unwrap_or(Path::new(Image::THIS));
         let launch = Launch {
             program,
+            image: Image::Purelb(own),
             arguments,
             environment: &[
                 ("KUBECONFIG", self.kubeconfig_inside.as_os_str()),
@@ -265,16 +347,59 @@ impl Cluster {
         Program::start(namespace, &launch).map_err(failed(what))
     }
 
+    /// Starts kube-proxy on each node, where there are pods for it to lead to.
+    fn start_proxies(&mut self) -> Result<(), ClusterError> {
+        let Some(assets) = &self.blueprint.assets else { return Ok(()) };
+        let proxy = assets.program("kube-proxy").map_err(PlaneError::from)?;
+        for node in self.topology.nodes() {
+            let name = node.name();
+            let what = format!("start kube-proxy on {name}");
+            let launch = Launch {
+                program: "kube-proxy",
+                image: Image::Foreign(&proxy),
+                arguments: &[
+                    &format!("--kubeconfig={}", self.directory.join(PROXY_KUBECONFIG).display()),
+                    &format!("--hostname-override={name}"),
+                    &format!("--cluster-cidr={}", pods::RANGES),
+                    "--proxy-mode=nftables",
+                    "--nodeport-addresses=primary",
+                    "--conntrack-max-per-core=0",
+                ],
+                environment: &[],
+                log: &self.logs.join(format!("kube-proxy-{name}.log")),
+            };
+            self.proxies.push(Program::start(node, &launch).map_err(failed(what))?);
+        }
+        Ok(())
+    }
+
+    /// Lets Services find the pods.
+    fn keep_endpoints(&self) {
+        if let (Some(client), false) = (self.api.client().connection(), self.pods.is_empty()) {
+            let endpoints = self.pods.iter().map(Endpoint::of).collect();
+            self.background.spawn(endpoints::keep(client, endpoints));
+        }
+    }
+
     /// Creates what the programs find on a cluster: its nodes, and the namespace they live in.
     fn register(&self) -> Result<(), ClusterError> {
         let client = self.api.client();
         client.apply("{apiVersion: v1, kind: Namespace, metadata: {name: purelb}}")?;
-        for node in self.topology.nodes() {
+        for (node, (v4, v6)) in self.topology.nodes().iter().zip(self.topology.node_addresses()) {
             let name = node.name();
             client.apply(&format!(
                 "{{apiVersion: v1, kind: Node, metadata: {{name: {name}, labels: \
                  {{kubernetes.io/hostname: {name}, kubernetes.io/os: linux}}}}}}"
             ))?;
+            client.set_status(&format!(
+                "{{apiVersion: v1, kind: Node, metadata: {{name: {name}}}, status: {{addresses: \
+                 [{{type: InternalIP, address: {v4}}}, {{type: InternalIP, address: '{v6}'}}], \
+                 conditions: [{{type: Ready, status: 'True'}}]}}}}"
+            ))?;
+        }
+        for pod in &self.pods {
+            client.apply(&pod.object())?;
+            client.set_status(&pod.status())?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::process::{Child, Command};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use purelb_k8s::control_plane::Enter;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::privilege::unshare;
@@ -99,6 +100,13 @@ impl Namespace {
         answer.recv().unwrap_or_else(|_| Err(thread_is_gone()))
     }
 
+    /// What moves the calling thread into the namespace, wherever and whenever it is called. It holds
+    /// the namespace open.
+    pub fn entry(&self) -> io::Result<Enter> {
+        let link = self.link.try_clone()?;
+        Ok(Box::new(move || enter(&link)))
+    }
+
     /// Sets a kernel variable of this namespace, named as under `/proc/sys`
     /// (`net/ipv4/ip_forward`).
     pub fn set_sysctl(&self, variable: &str, value: &str) -> io::Result<()> {
@@ -113,9 +121,13 @@ impl Namespace {
     }
 
     fn enter(&self) -> io::Result<()> {
-        move_into_link_name_space(self.link.as_fd(), Some(LinkNameSpaceType::Network))?;
-        Ok(())
+        enter(&self.link)
     }
+}
+
+fn enter(link: &File) -> io::Result<()> {
+    move_into_link_name_space(link.as_fd(), Some(LinkNameSpaceType::Network))?;
+    Ok(())
 }
 
 impl Drop for Namespace {

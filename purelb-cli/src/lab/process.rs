@@ -29,8 +29,10 @@ pub struct Program {
 /// How to start a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch<'a> {
-    /// The name this executable is to be started by: `allocator` or `lbnodeagent`.
+    /// What people call it.
     pub program: &'a str,
+    /// What is run.
+    pub image: Image<'a>,
     /// Its arguments.
     pub arguments: &'a [&'a str],
     /// Variables of its environment.
@@ -39,17 +41,42 @@ pub struct Launch<'a> {
     pub log: &'a Path,
 }
 
+/// An executable file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image<'a> {
+    /// `purelb`, which is started by the program's name: `allocator` or `lbnodeagent`.
+    Purelb(&'a Path),
+    /// Another, which knows nothing of labs.
+    Foreign(&'a Path),
+}
+
+impl Image<'_> {
+    /// The running executable itself. The link also works after the file was replaced by a newer
+    /// build.
+    pub const THIS: &'static str = "/proc/self/exe";
+}
+
 impl Program {
-    /// Starts this executable under the name of one of its programs in `namespace`.
+    /// Starts a program in `namespace`.
     pub fn start(namespace: &Namespace, launch: &Launch<'_>) -> io::Result<Self> {
         use std::os::unix::process::CommandExt;
 
         let log = OpenOptions::new().create(true).append(true).open(launch.log)?;
         let offset = log.metadata()?.len();
-        // The link to the running image also works after the file was replaced by a newer build.
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = match launch.image {
+            Image::Purelb(path) => {
+                let mut command = Command::new(path);
+                command.arg0(launch.program);
+                command
+            }
+            // What `end_with_parent` does in our own.
+            Image::Foreign(path) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--pdeathsig", "KILL"]).arg(path);
+                command
+            }
+        };
         command
-            .arg0(launch.program)
             .args(launch.arguments)
             .env_clear()
             .envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))

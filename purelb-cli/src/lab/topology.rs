@@ -134,6 +134,17 @@ impl Topology {
         &self.nodes
     }
 
+    /// The addresses of the nodes on the LAN, of both families, in their order.
+    pub fn node_addresses(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+        let hosts = (FIRST_NODE..).take(self.nodes.len());
+        hosts.map(|host| (ipv4(host).into(), ipv6(host).into()))
+    }
+
+    /// The addresses of the client on the LAN.
+    pub fn client_addresses() -> (IpAddr, IpAddr) {
+        (ipv4(CLIENT).into(), ipv6(CLIENT).into())
+    }
+
     /// All namespaces.
     pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
         self.nodes.iter().chain([&self.router, &self.client, &self.hub])
@@ -236,14 +247,18 @@ impl Topology {
     }
 }
 
-fn create(name: &str) -> Result<Namespace, TopologyError> {
+pub(super) fn create(name: &str) -> Result<Namespace, TopologyError> {
     let failed = |source| TopologyError::Namespace { name: name.to_owned(), source };
     let namespace = Namespace::new(name).map_err(failed)?;
     ip(&namespace, "link set dev lo up")?;
     Ok(namespace)
 }
 
-fn sysctl(namespace: &Namespace, variable: &str, value: &str) -> Result<(), TopologyError> {
+pub(super) fn sysctl(
+    namespace: &Namespace,
+    variable: &str,
+    value: &str,
+) -> Result<(), TopologyError> {
     namespace.set_sysctl(variable, value).map_err(|source| TopologyError::Sysctl {
         namespace: namespace.name().to_owned(),
         variable: variable.to_owned(),
