@@ -13,6 +13,7 @@
 //! * [`observe`], [`capture`], [`responder`]: what can be seen from outside the programs: links,
 //!   addresses and routes as `ip` prints them, announcing frames, answers to a client.
 //! * [`witness`]: who answers for which address on the wire, many times a second.
+//! * [`traffic`]: clients that ask on and on, and count.
 //! * [`demo`], [`story`]: the half-minute tour.
 //! * [`campaign`]: failures by the hundred, before that witness.
 //! * [`state`], [`join`]: finding and entering a running lab from another terminal.
@@ -40,4 +41,5 @@ pub mod state;
 pub mod stop;
 pub mod story;
 pub mod topology;
+pub mod traffic;
 pub mod witness;

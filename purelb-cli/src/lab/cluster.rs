@@ -332,7 +332,7 @@ impl Cluster {
         arguments: &[&str],
         log: &str,
     ) -> Result<Program, ClusterError> {
-        let own = self.blueprint.purelb.as_deref().unwrap_or(Path::new(Image::THIS));
+        let own = self.blueprint.purelb.as_deref().unwrap_or_else(|| Path::new(Image::THIS));
         let launch = Launch {
             program,
             image: Image::Purelb(own),
