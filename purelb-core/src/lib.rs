@@ -66,6 +66,7 @@ pub mod lease;
 pub mod link;
 pub mod machine;
 pub mod membership;
+pub mod mutation;
 pub mod name;
 pub mod node;
 pub mod notice;

@@ -39,6 +39,7 @@ use ipnet::IpNet;
 
 use crate::election;
 use crate::lease::{LeaseContent, Version};
+use crate::mutation::{Mutant, Mutation};
 use crate::name::{BootId, NodeName};
 use crate::time::Tick;
 
@@ -120,6 +121,8 @@ pub struct Membership {
     joins: u64,
 
     writer: publish::Writer,
+    /// The rule that is broken on purpose, for tests.
+    mutant: Mutant,
 }
 
 /// What an agent claims in its lease.
@@ -277,15 +280,23 @@ impl Membership {
             claims: BTreeMap::new(),
             joins: 0,
             writer: publish::Writer::default(),
+            mutant: Mutant::default(),
         }
     }
 
+    /// Breaks a rule on purpose.
+    #[cfg(feature = "mutations")]
+    pub fn mutate(&mut self, mutation: Mutation) {
+        self.mutant = Mutant::with(mutation);
+    }
+
     /// Takes in what the owner says of this host.
-    pub fn handle_host(&mut self, report: HostReport, now: Tick) -> Standings {
+    pub fn handle_host(&mut self, mut report: HostReport, now: Tick) -> Standings {
         let lapsed = self.pass_time(now);
         if self.host.is_none() {
             self.is_adopting = report.is_adopting;
         }
+        report.is_settled |= self.mutant.is(Mutation::AcknowledgeBeforeLettingGo);
         if report.is_settled {
             self.settled = self.seen;
         }
@@ -459,11 +470,15 @@ impl Membership {
         if lapsed {
             self.lapse();
         }
-        Standings::changed_if(lapsed).or(self.finish_joins())
+        let expired = self.mutant.is(Mutation::NoEcho) && self.expire(self.now);
+        Standings::changed_if(lapsed || expired).or(self.finish_joins())
     }
 
     fn lapse(&mut self) {
         self.right = None;
+        if self.mutant.is(Mutation::LateRenewalRevives) {
+            return;
+        }
         self.lapsed_at = self.now;
         self.is_blind = true;
         self.claims.clear();
@@ -489,11 +504,22 @@ impl Membership {
         Standings::changed_if(!done.is_empty())
     }
 
+    /// When a peer's `duration` that began at `start` is over for us.
+    fn over(&self, start: Tick, duration: Duration) -> Tick {
+        if self.mutant.is(Mutation::ObserversSubtractMargin) {
+            return fence(start, duration);
+        }
+        start + duration
+    }
+
     /// Until when a join has to wait as things stand.
     fn join_wait(&self, claim: Claim, version: Version, back: Tick) -> Tick {
         let unseen = self.concerned(claim).filter(|peer| !peer.has_seen(version));
         let longest = unseen.map(|peer| peer.lease.content.duration).max();
-        back + longest.unwrap_or_default()
+        match longest.filter(|_| !self.mutant.is(Mutation::NoAcknowledgement)) {
+            Some(duration) => self.over(back, duration),
+            None => back,
+        }
     }
 }
 

@@ -228,6 +228,12 @@ impl NodeAgent {
         }
     }
 
+    /// Breaks a rule on purpose.
+    #[cfg(feature = "mutations")]
+    pub fn mutate(&mut self, mutation: crate::mutation::Mutation) {
+        self.membership.mutate(mutation);
+    }
+
     /// What was decided about `ip`; `None` if no Service of ours asks for it, or before everything
     /// has been listed.
     pub fn verdict(&self, ip: IpAddr) -> Option<&Verdict> {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::lease::{Base, LeaseContent, LeaseWrite, Version, WriteResult};
+use crate::mutation::Mutation;
 use crate::time::Tick;
 
-use super::view::Peer;
 use super::{Claim, Join, Leaving, Membership, fence};
 
 /// Acknowledgements of joins are coalesced: at most one extra write in this time.
@@ -195,7 +195,7 @@ impl Membership {
             .peers
             .values()
             .filter(|peer| !peer.is_expired && !peer.lease.content.subnets.is_empty())
-            .map(Peer::expiry)
+            .map(|peer| self.expiry(peer))
             .filter(|expiry| *expiry > last);
         expiries.fold(regular, Tick::min)
     }
@@ -262,7 +262,8 @@ impl Membership {
     /// What the lease should say: what can be served, and what is still on an interface (rule 4).
     fn target(&self) -> BTreeSet<Claim> {
         let mut target = self.served();
-        if let Some(host) = &self.host {
+        let host = self.host.as_ref();
+        if let Some(host) = host.filter(|_| !self.mutant.is(Mutation::LeaveBeforeWithdrawal)) {
             target.extend(host.occupied.iter().map(|net| Claim::Subnet(*net)));
             target.extend(host.occupied_lists.iter().map(|ip| Claim::Address(*ip)));
         }
@@ -284,7 +285,9 @@ impl Membership {
 
     fn may_publish(&self) -> bool {
         let is_starting = self.claims.is_empty() && self.right.is_none() && !self.is_adopting;
-        let must_watch = is_starting && (self.now < self.quiet_until || self.is_upgrade_near());
+        let must_watch = is_starting
+            && !self.mutant.is(Mutation::NoObservation)
+            && (self.now < self.quiet_until || self.is_upgrade_near());
         !self.is_blind && !must_watch && self.leaving != Some(Leaving::Release)
     }
 

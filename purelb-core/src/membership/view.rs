@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::lease::{Lease, LeaseEvent, Version};
+use crate::mutation::Mutation;
 use crate::name::NodeName;
 use crate::time::Tick;
 
@@ -26,11 +27,6 @@ impl Peer {
     /// Whether everything up to `version` has taken effect on its interfaces.
     pub(super) fn has_seen(&self, version: Version) -> bool {
         self.lease.content.seen.is_some_and(|seen| seen >= version)
-    }
-
-    /// From when on a write of ours that comes back expires it.
-    pub(super) fn expiry(&self) -> Tick {
-        self.changed + self.lease.content.duration
     }
 
     /// Whether `next` publishes something that this one does not.
@@ -146,7 +142,7 @@ impl Membership {
         }
         let Some(peer) = self.peers.get_mut(node) else { return Standings::Same };
         peer.is_deleted = true;
-        if peer.is_expired {
+        if peer.is_expired || self.mutant.is(Mutation::DeletionIsLeaving) {
             self.peers.remove(node);
         }
         Standings::Same
@@ -213,17 +209,13 @@ impl Membership {
         if sent.at >= self.lapsed_at {
             self.is_blind = false;
         }
-        for peer in self.peers.values_mut().filter(|peer| !peer.is_expired) {
-            if sent.at >= peer.expiry() {
-                peer.is_expired = true;
-                changed = true;
-            }
-        }
-        self.peers.retain(|_, peer| !(peer.is_expired && peer.is_deleted));
+        changed |= self.expire(sent.at);
         let end = fence(sent.at, content.duration.min(self.settings.duration));
         match self.right {
             Some(until) => self.right = Some(until.max(end)),
-            None if sent.is_join && sent.at >= self.lapsed_at => {
+            None if self.mutant.is(Mutation::LateRenewalRevives)
+                || (sent.is_join && sent.at >= self.lapsed_at) =>
+            {
                 if end <= self.now {
                     // It came back too late to give a right: only another join can.
                     self.lapse();
@@ -243,6 +235,29 @@ impl Membership {
             }
         }
         Standings::changed_if(changed)
+    }
+
+    /// From when on a write of ours that comes back expires this peer.
+    pub(super) fn expiry(&self, peer: &Peer) -> Tick {
+        self.over(peer.changed, peer.lease.content.duration)
+    }
+
+    /// Rule 2: what was sent at `sent` came back, so every change up to then is in view. Tells
+    /// whether a peer has expired by it.
+    pub(super) fn expire(&mut self, sent: Tick) -> bool {
+        let over: Vec<NodeName> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.is_expired && sent >= self.expiry(peer))
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in &over {
+            if let Some(peer) = self.peers.get_mut(node) {
+                peer.is_expired = true;
+            }
+        }
+        self.peers.retain(|_, peer| !(peer.is_expired && peer.is_deleted));
+        !over.is_empty()
     }
 
     /// Whether a live peer has joined for something that overlaps what we publish, and our lease does
