@@ -62,6 +62,7 @@ pub mod election;
 pub mod group;
 pub mod host;
 pub mod kernel;
+pub mod leadership;
 pub mod lease;
 pub mod link;
 pub mod machine;

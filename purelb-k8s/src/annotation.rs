@@ -21,6 +21,9 @@ pub const MULTI_POOL: &str = "purelb.io/multi-pool";
 pub const NODE_AFFINITY: &str = "purelb.io/node-affinity";
 /// `purelb.io/service-group` (Service, set by users).
 pub const SERVICE_GROUP: &str = "purelb.io/service-group";
+/// `purelb.io/term` (Service, set by an allocator that has become leader): makes void what an earlier one
+/// may still have under way for it. The next answer takes it away.
+pub const TERM: &str = "purelb.io/term";
 
 /// `purelb.io/attempt` (Lease): which write of its process it is.
 pub const ATTEMPT: &str = "purelb.io/attempt";
@@ -32,6 +35,8 @@ pub const INSTANCE: &str = "purelb.io/instance";
 pub const JOIN: &str = "purelb.io/join";
 /// `purelb.io/keep` (Lease): its process has stopped and left its addresses.
 pub const KEEP: &str = "purelb.io/keep";
+/// `purelb.io/late-writes` (Lease): who gave it up cannot tell what became of some of its requests.
+pub const LATE_WRITES: &str = "purelb.io/late-writes";
 /// `purelb.io/lists` (Lease): the addresses that it asks for beyond others.
 pub const LISTS: &str = "purelb.io/lists";
 /// `purelb.io/seen` (Lease): the lease change up to which everything has taken effect.

@@ -126,7 +126,8 @@ impl LeaseWriter {
     }
 }
 
-fn collection(namespace: &str) -> String {
+/// The path of a namespace's Leases.
+pub(crate) fn collection(namespace: &str) -> String {
     format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases")
 }
 
@@ -153,7 +154,7 @@ fn event(step: Step<Lease>) -> Option<LeaseEvent> {
 }
 
 /// The version that a write's answer names.
-fn accepted(text: &str) -> Result<Version, ApiError> {
+pub(crate) fn accepted(text: &str) -> Result<Version, ApiError> {
     #[derive(Deserialize)]
     struct Answer {
         metadata: AnswerMetadata,
@@ -172,7 +173,7 @@ fn accepted(text: &str) -> Result<Version, ApiError> {
 
 /// What a failed write means: only a server that saw another Lease than the write asks for says that
 /// it did not land.
-fn refused(base: &Base, error: &ApiError) -> WriteResult {
+pub(crate) fn refused(base: &Base, error: &ApiError) -> WriteResult {
     let replaced = match base {
         Base::Absent => error.is_conflict(),
         Base::Exactly { .. } => error.is_conflict() || error.is_not_found(),

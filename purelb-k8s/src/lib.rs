@@ -3,7 +3,7 @@
 //! * in: [`watch`] (objects as changes), [`leases`] (leases with every version), made sense of by
 //!   [`convert`];
 //! * out: [`apply`] (the allocator's answers), [`announce`] (the agents' annotations),
-//!   [`leases::LeaseWriter`], [`notice`] (Events);
+//!   [`leases::LeaseWriter`], [`leadership`] (the allocators' Lease), [`notice`] (Events);
 //! * [`client`]: the connection; [`api`]: our custom resources; [`annotation`]: names.
 //!
 //! Nothing here runs by itself: streams and futures are polled by their owner, who knows when to stop.
@@ -20,6 +20,7 @@ pub mod control_plane;
 pub mod convert;
 pub mod error;
 pub mod go_duration;
+pub mod leadership;
 pub mod leases;
 mod list_watch;
 #[cfg(feature = "memory")]
