@@ -47,6 +47,16 @@ impl ServiceGroup {
             status: None,
         }
     }
+
+    /// Whether a Service that has addresses of it may be given more of them later: with `multiPool`, and
+    /// for all that is known of a group that cannot be read.
+    pub fn may_grow(&self) -> bool {
+        match &self.kind {
+            GroupSpec::External { .. } => false,
+            GroupSpec::Local { pools, .. } | GroupSpec::Remote { pools, .. } => pools.multi_pool,
+            GroupSpec::Malformed { .. } => true,
+        }
+    }
 }
 
 impl Object for ServiceGroup {

@@ -322,7 +322,7 @@ impl Leadership {
         }
     }
 
-    fn written(&mut self, attempt: u64, result: WriteResult, now: Instant) {
+    fn written(&mut self, attempt: u64, result: &WriteResult, now: Instant) {
         if self.in_flight == Some(attempt) {
             self.in_flight = None;
         }
@@ -331,7 +331,7 @@ impl Leadership {
                 self.retry_at = None;
                 let said = self.said.as_ref().filter(|said| said.attempt == attempt);
                 if let Some(content) = said {
-                    self.accepted = Some((version, content.clone()));
+                    self.accepted = Some((*version, content.clone()));
                 }
                 self.came_back(attempt, now);
             }
@@ -468,7 +468,7 @@ impl Machine for Leadership {
                 self.advance(lease.version);
                 self.see(lease, now);
             }
-            Event::Written { attempt, result } => self.written(attempt, result, now),
+            Event::Written { attempt, result } => self.written(attempt, &result, now),
         }
         self.handle_timeout(now);
     }

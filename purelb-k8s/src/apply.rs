@@ -14,6 +14,7 @@ use http::{Method, Request, header};
 use kube::Client;
 use purelb_core::allocator::{Patch, Release, StatusWrite, Ticket, Written};
 use purelb_core::name::{ServiceKey, Uid};
+use purelb_core::service::Service;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -73,6 +74,15 @@ impl Outcome {
         };
         Self { ticket, object, written, error }
     }
+
+    /// Whether the request may still arrive, or take effect, at any later time.
+    pub fn may_be_late(&self) -> bool {
+        match &self.error {
+            None | Some(ApiError::Unreadable { .. }) => false,
+            Some(ApiError::Refused { code, .. }) => *code >= 500,
+            Some(ApiError::TimedOut(_) | ApiError::Transport { .. }) => true,
+        }
+    }
 }
 
 impl Writer {
@@ -95,17 +105,63 @@ impl Writer {
         self.answer(patch.ticket, answer)
     }
 
-    /// Takes the answer of a Service back.
+    /// Takes the answer of a Service back, unless it is a `LoadBalancer` again.
+    ///
+    /// The Service is read first, so that the write is conditional on a version: one that arrives late
+    /// must not take away what was given to it again in the meantime.
     pub fn release(&self, release: Release) -> Writing {
-        let answer = Answer {
-            service: release.service,
-            uid: release.uid,
-            version: None,
-            ingress: Vec::new(),
-            annotations: BTreeMap::new(),
-            remove: release.remove,
+        let client = self.client.clone();
+        let object = format!("Service {}", release.service);
+        let ticket = release.ticket;
+        let write = async move {
+            let path = service_path(&release.service);
+            let mut tries = 1;
+            loop {
+                let get = Request::get(&path).body(Vec::new())?;
+                let shown: Shown = serde_json::from_str(&client.request_text(get).await?)?;
+                shown.must_be_released(&release.uid)?;
+                let answer = Answer {
+                    service: release.service.clone(),
+                    uid: release.uid.clone(),
+                    version: Some(shown.metadata.resource_version),
+                    ingress: Vec::new(),
+                    annotations: BTreeMap::new(),
+                    remove: release.remove.clone(),
+                };
+                match apply_answer(&client, &answer).await {
+                    Err(error) if error.is_conflict() && tries < RELEASE_TRIES => tries += 1,
+                    result => return result,
+                }
+            }
         };
-        self.answer(release.ticket, answer)
+        async move { Outcome::new(ticket, object, within(TIMEOUT, write).await) }.boxed()
+    }
+
+    /// Makes void whatever an earlier leader may still have under way for a Service: says once more what
+    /// it shows, with the number of the term beside it, so that it is another version from now on. The
+    /// next [`patch`](Self::patch) takes the number away again.
+    ///
+    /// [`Conflict`](Written::Conflict) and [`Gone`](Written::Gone) are as good: then somebody else has
+    /// changed it.
+    pub fn void(&self, service: &Service, term: u32) -> Writing {
+        let ours = &service.annotations;
+        let texts = [
+            (annotation::ALLOCATED_BY, ours.allocated_by.clone()),
+            (annotation::ALLOCATED_FROM, ours.allocated_from.clone()),
+            (annotation::POOL_TYPE, ours.pool_type.clone()),
+            (annotation::SKIP_IPV6_DAD, ours.skip_ipv6_dad.then(|| "true".to_owned())),
+            (annotation::TERM, Some(term.to_string())),
+        ];
+        let annotations = texts.into_iter().filter_map(|(key, text)| Some((key, text?))).collect();
+        let answer = Answer {
+            service: service.key.clone(),
+            uid: service.uid.clone(),
+            version: Some(service.version.to_string()),
+            ingress: service.ingress.clone(),
+            annotations,
+            remove: Vec::new(),
+        };
+        self.answer(Ticket(0), answer)
     }
 
     /// Removes the annotation `purelb.io/re-evaluate` of a Service.
@@ -123,22 +179,7 @@ impl Writer {
     fn answer(&self, ticket: Ticket, answer: Answer) -> Writing {
         let client = self.client.clone();
         let object = format!("Service {}", answer.service);
-        let write = async move {
-            let text = client.request_text(answer.request()?).await?;
-            let Shown { metadata: left } = serde_json::from_str(&text)?;
-            let remove: Vec<_> = answer
-                .remove
-                .iter()
-                .copied()
-                .filter(|key| left.annotations.contains_key(*key))
-                .collect();
-            if !remove.is_empty() {
-                let version = Some(left.resource_version.as_str());
-                let request = removal(&answer.service, &answer.uid, version, remove)?;
-                client.request_text(request).await?;
-            }
-            Ok(())
-        };
+        let write = async move { apply_answer(&client, &answer).await };
         async move { Outcome::new(ticket, object, within(TIMEOUT, write).await) }.boxed()
     }
 
@@ -176,6 +217,27 @@ impl Writer {
     }
 }
 
+/// Sends an answer, and a second request for what an apply cannot take away.
+async fn apply_answer(client: &Client, answer: &Answer) -> Result<(), ApiError> {
+    let text = client.request_text(answer.request()?).await?;
+    let Shown { metadata: left, .. } = serde_json::from_str(&text)?;
+    let remove: Vec<_> = answer
+        .remove
+        .iter()
+        .copied()
+        .filter(|key| left.annotations.contains_key(*key))
+        .collect();
+    if !remove.is_empty() {
+        let version = Some(left.resource_version.as_str());
+        let request = removal(&answer.service, &answer.uid, version, remove)?;
+        client.request_text(request).await?;
+    }
+    Ok(())
+}
+
+/// How often a release is tried while others change the Service.
+const RELEASE_TRIES: u32 = 5;
+
 /// What a Service is to be told.
 struct Answer {
     service: ServiceKey,
@@ -212,6 +274,32 @@ impl Answer {
 #[derive(Deserialize)]
 struct Shown {
     metadata: ShownMetadata,
+    #[serde(default)]
+    spec: ShownSpec,
+}
+
+impl Shown {
+    /// Whether its answer is to be taken back: it is the very Service, and none for us.
+    fn must_be_released(&self, uid: &Uid) -> Result<(), ApiError> {
+        let refused = |code, reason: &str, message: &str| ApiError::Refused {
+            code,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        };
+        if self.metadata.uid != uid.as_str() {
+            return Err(refused(404, "NotFound", "it is another Service of that name now"));
+        }
+        if self.spec.kind == "LoadBalancer" {
+            return Err(refused(409, "Conflict", "it is a LoadBalancer again"));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct ShownSpec {
+    #[serde(rename = "type", default)]
+    kind: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -219,10 +307,15 @@ struct Shown {
 struct ShownMetadata {
     annotations: BTreeMap<String, String>,
     resource_version: String,
+    uid: String,
+}
+
+fn service_path(service: &ServiceKey) -> String {
+    format!("/api/v1/namespaces/{}/services/{}", service.namespace, service.name)
 }
 
 fn status_path(service: &ServiceKey) -> String {
-    format!("/api/v1/namespaces/{}/services/{}/status", service.namespace, service.name)
+    format!("{}/status", service_path(service))
 }
 
 /// A server-side apply; what others hold of the fields in it becomes ours.

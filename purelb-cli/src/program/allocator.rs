@@ -1,15 +1,21 @@
 //! The `allocator` program: gives `LoadBalancer` Services their addresses.
 
+mod election;
+mod office;
 mod people;
 mod subnets;
 mod world;
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use prometheus_client::registry::Registry;
-use purelb_core::allocator::{Allocator, Settings};
+use purelb_core::allocator::Settings;
+use purelb_core::leadership::{self, DEFAULT_DURATION, Leadership, MIN_DURATION};
+use purelb_k8s::go_duration;
 use purelb_k8s::notice::recorder;
 use tracing::info;
 
@@ -18,8 +24,9 @@ use crate::telemetry::allocator::AllocatorMetrics;
 use crate::telemetry::desk::Pages;
 use crate::telemetry::server::Readiness;
 
-use super::daemon::{self, Common, Failure};
-use world::{Ended, World};
+use super::daemon::{self, Common, Failure, Signals};
+use election::Election;
+use office::Office;
 
 /// What this program is called in the API.
 const COMPONENT: &str = "purelb-allocator";
@@ -34,6 +41,10 @@ struct Args {
     /// `PureLB`: Services without a loadBalancerClass are served too
     #[arg(long, env = "DEFAULT_ANNOUNCER", default_value = "")]
     default_announcer: String,
+
+    /// How long the leader's lease lasts, such as 5s; one that has to take over waits as long
+    #[arg(long, env = "PURELB_LEASE_DURATION", value_parser = go_duration::parse)]
+    lease_duration: Option<Duration>,
 }
 
 /// Runs the `allocator` with the arguments after the program's name, until it ends.
@@ -44,6 +55,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
 async fn serve(args: Args) -> Result<(), Failure> {
     let namespace = args.common.namespace()?;
     let default_announcer = args.default_announcer == "PureLB";
+    let duration = args.lease_duration.unwrap_or(DEFAULT_DURATION).max(MIN_DURATION);
     let version = env!("CARGO_PKG_VERSION");
     info!(version, %namespace, default_announcer, "starting");
 
@@ -56,16 +68,36 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let pod = std::env::var("HOSTNAME").unwrap_or_default();
     let (recorder, events) = recorder(client.clone(), COMPONENT, &pod);
     let settings = Settings { default_announcer, ..Settings::default() };
-    let mut world = World::new(&client, &namespace, settings, recorder, metrics, readiness.clone())
-        .map_err(Failure::Signals)?;
-    let mut machine = Allocator::new();
+    let identity = identity(&pod).map_err(Failure::Identity)?;
+    let mut leadership =
+        Leadership::new(leadership::Settings { identity: identity.clone(), duration });
+    let (mut election, seat) = Election::new(&client, &namespace, duration, &identity);
+    let office = Office {
+        client,
+        namespace,
+        settings,
+        recorder,
+        metrics,
+        readiness: readiness.clone(),
+        seat,
+        signals: Signals::new()?,
+    };
     tokio::select! {
+        // The lease goes first: whether anything may be sent is known before it is.
+        biased;
         // Cancel-safe: nothing is done with any of them after this.
-        ended = drive(&mut machine, &mut world) => match ended {
-            Ended::Stopped => Ok(()),
-            Ended::WatchesLost => Err(Failure::WatchesLost),
+        ended = drive(&mut leadership, &mut election) => match ended {
+            election::Ended::Retired => Ok(()),
+            election::Ended::WatchLost => Err(Failure::WatchesLost),
         },
+        failure = office.run() => Err(failure),
         () = listening.serve(registry, readiness, Pages::new()) => Err(Failure::ServerEnded),
         () = events.run() => Err(Failure::EventsEnded),
     }
+}
+
+/// A name for this process that none before it had.
+fn identity(pod: &str) -> io::Result<String> {
+    let number = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    Ok(format!("{}_{}", if pod.is_empty() { "allocator" } else { pod }, number.trim()))
 }

@@ -10,6 +10,7 @@ use clap::{Args, Parser};
 use purelb_k8s::Client;
 use purelb_k8s::client::{self, ConnectError};
 use purelb_k8s::error::chain;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 use crate::telemetry::log;
@@ -106,6 +107,31 @@ pub(super) trait ExitStatus {
     fn exit_code(&self) -> ExitCode;
 }
 
+/// The signals that tell a daemon to stop.
+pub(super) struct Signals([Signal; 3]);
+
+impl Signals {
+    /// Listens for them from now on.
+    pub(super) fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(Failure::Signals);
+        Ok(Self([
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::quit())?,
+        ]))
+    }
+
+    /// Waits for the next one. Cancel-safe: one that has come is kept.
+    pub(super) async fn next(&mut self) {
+        let [terminate, interrupt, quit] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = quit.recv() => {}
+        }
+    }
+}
+
 /// Why a daemon ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -117,6 +143,8 @@ pub(super) enum Failure {
     EventsEnded,
     #[error("--host (PURELB_HOST) is {text:?}, which is no address: write one, or nothing for all")]
     Host { text: String },
+    #[error("cannot make up a name for this process")]
+    Identity(#[source] io::Error),
     #[error("say which namespace PureLB is installed in: --namespace or PURELB_NAMESPACE")]
     NoNamespace,
     #[error("cannot start the runtime")]
@@ -136,6 +164,7 @@ impl ExitStatus for Failure {
             Self::Bind(_) => ExitCode::from(3),
             Self::Connect(_)
             | Self::EventsEnded
+            | Self::Identity(_)
             | Self::Runtime(_)
             | Self::ServerEnded
             | Self::Signals(_)

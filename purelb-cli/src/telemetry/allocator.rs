@@ -3,6 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::metrics::{ClientMetrics, WideGauge, counters, registered};
@@ -24,6 +25,8 @@ pub struct AllocatorMetrics {
     pub multi_pool_partial: Family<Pool, Counter>,
     /// `purelb_address_pool_balance_pools_allocations_total`
     pub balanced: Family<Pool, Counter>,
+    /// `purelb_allocator_leader`
+    pub leader: Gauge,
     /// `purelb_allocator_sg_status_writes_total`
     pub status_writes: Family<Outcome, Counter>,
 }
@@ -87,6 +90,12 @@ impl AllocatorMetrics {
                 registry,
                 "purelb_address_pool_balance_pools_allocations",
                 "Number of allocations balanced over the ranges of the pool",
+            ),
+            leader: registered(
+                registry,
+                "purelb_allocator_leader",
+                "1 if this allocator is the one that decides",
+                Gauge::default(),
             ),
             status_writes: counters(
                 registry,

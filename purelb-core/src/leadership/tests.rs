@@ -357,7 +357,8 @@ mod histories {
             }
             mail.sort_by_key(|(at, _)| *at);
             let due = mail.iter().take_while(|(at, _)| *at <= now).count();
-            for (_, item) in mail.drain(..due).collect::<Vec<_>>() {
+            let later = mail.split_off(due);
+            for (_, item) in std::mem::replace(&mut mail, later) {
                 match item {
                     Mail::Answer { to, attempt, result } => {
                         let awake = all.iter_mut().find(|candidate| candidate.name == to);

@@ -1,7 +1,7 @@
 //! The world around the allocator: the Kubernetes API, signals, people.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io;
+use std::time::Duration;
 
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures::{FutureExt, StreamExt};
@@ -13,10 +13,10 @@ use purelb_core::lease::LeaseEvent;
 use purelb_k8s::apply::{Outcome, Writer, Writing};
 use purelb_k8s::notice::Recorder;
 use purelb_k8s::{Client, Pace, leases, watch};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, warn};
 
+use super::election::Right;
 use super::people::People;
 use super::subnets::ActiveSubnets;
 use crate::driver::{Host, Input};
@@ -24,7 +24,10 @@ use crate::telemetry::allocator::AllocatorMetrics;
 use crate::telemetry::server::Readiness;
 
 /// How many writes may be under way at once. Each has a connection of its own.
-const WRITES: usize = 16;
+pub(super) const WRITES: usize = 16;
+
+/// How long a stopping allocator waits for its writes to be answered.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// Everything that an [`Allocator`] acts on and hears of.
 pub(super) struct World {
@@ -38,7 +41,10 @@ pub(super) struct World {
     writes: FuturesUnordered<Writing>,
     /// Writes that have not begun.
     waiting: VecDeque<Writing>,
-    signals: [Signal; 3],
+    /// Until when they may be sent.
+    right: Right,
+    /// Some write may still arrive though it was given up.
+    late_writes: bool,
     people: People,
     readiness: Readiness,
 }
@@ -52,8 +58,6 @@ enum Heard {
 /// Why the allocator ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// It was told to stop. Nothing has to be taken back for that.
-    Stopped,
     /// The watches of the API ended.
     WatchesLost,
 }
@@ -66,7 +70,8 @@ impl World {
         recorder: Recorder,
         metrics: AllocatorMetrics,
         readiness: Readiness,
-    ) -> io::Result<Self> {
+        right: Right,
+    ) -> Self {
         let leases = leases::watch(client.clone(), namespace, Pace::default());
         let watches = SelectAll::from_iter([
             watch::services(client.clone())
@@ -77,7 +82,7 @@ impl World {
                 .boxed(),
             leases.map(|event| Heard::Lease(Box::new(event))).boxed(),
         ]);
-        Ok(Self {
+        Self {
             facts: [Event::Settings(settings)].into(),
             watches,
             subnets: ActiveSubnets::default(),
@@ -85,14 +90,23 @@ impl World {
             writer: Writer::new(client.clone(), namespace),
             writes: FuturesUnordered::new(),
             waiting: VecDeque::new(),
-            signals: [
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::quit())?,
-            ],
+            right,
+            late_writes: false,
             people: People::new(namespace, recorder, metrics),
             readiness,
-        })
+        }
+    }
+
+    /// Waits for the writes that are under way; others do not begin any more. Whether some request may
+    /// still arrive later.
+    pub(super) async fn drain(&mut self) -> bool {
+        let all = async {
+            while let Some(outcome) = self.writes.next().await {
+                self.late_writes |= outcome.may_be_late();
+            }
+        };
+        let is_drained = timeout(DRAIN, all).await.is_ok();
+        self.late_writes || !is_drained
     }
 
     /// The fact that the subnets have changed, if they have.
@@ -105,7 +119,8 @@ impl World {
         Some(Event::ActiveSubnets(subnets))
     }
 
-    fn written(&self, outcome: Outcome) -> Event {
+    fn written(&mut self, outcome: Outcome) -> Event {
+        self.late_writes |= outcome.may_be_late();
         self.people.count_write(&outcome);
         match &outcome.error {
             None => {}
@@ -152,15 +167,11 @@ impl Host for World {
             while self.writes.len() < WRITES
                 && let Some(write) = self.waiting.pop_front()
             {
-                self.writes.push(write);
+                self.writes.push(self.right.clone().guard(write).boxed());
             }
             let expiry = self.subnets.expiry();
-            let [terminate, interrupt, quit] = &mut self.signals;
             // Cancel-safe, each of them: streams, signals and timers keep what they wait for.
             tokio::select! {
-                _ = terminate.recv() => return Err(stopped()),
-                _ = interrupt.recv() => return Err(stopped()),
-                _ = quit.recv() => return Err(stopped()),
                 Some(outcome) = self.writes.next(), if !self.writes.is_empty() => {
                     return Ok(Input::Fact(self.written(outcome)));
                 }
@@ -185,11 +196,6 @@ impl Host for World {
         self.people.metrics().client.config_loaded.set(i64::from(machine.is_ready()));
         None
     }
-}
-
-fn stopped() -> Ended {
-    info!("stopping");
-    Ended::Stopped
 }
 
 /// The reply to a call of a sidecar.
