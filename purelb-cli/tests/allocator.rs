@@ -56,6 +56,11 @@ impl Cluster {
         cluster.create(json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "purelb" },
         }));
+        // Where there is no lease, a starter waits for the right of whoever may have had it.
+        cluster.create(json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": { "name": "purelb-allocator", "namespace": "purelb" },
+        }));
         for name in ["servicegroup-default.yaml", "servicegroup-routed.yaml"] {
             cluster.create(sample(name));
         }

@@ -221,12 +221,8 @@ impl Writer {
 async fn apply_answer(client: &Client, answer: &Answer) -> Result<(), ApiError> {
     let text = client.request_text(answer.request()?).await?;
     let Shown { metadata: left, .. } = serde_json::from_str(&text)?;
-    let remove: Vec<_> = answer
-        .remove
-        .iter()
-        .copied()
-        .filter(|key| left.annotations.contains_key(*key))
-        .collect();
+    let remove: Vec<_> =
+        answer.remove.iter().copied().filter(|key| left.annotations.contains_key(*key)).collect();
     if !remove.is_empty() {
         let version = Some(left.resource_version.as_str());
         let request = removal(&answer.service, &answer.uid, version, remove)?;

@@ -136,7 +136,10 @@ fn leader_lease(object: &k8s::Lease) -> Option<LeaderLease> {
             duration: Duration::from_secs(
                 spec.lease_duration_seconds.and_then(|secs| secs.try_into().ok()).unwrap_or(0),
             ),
-            transitions: spec.lease_transitions.and_then(|count| count.try_into().ok()).unwrap_or(0),
+            transitions: spec
+                .lease_transitions
+                .and_then(|count| count.try_into().ok())
+                .unwrap_or(0),
             attempt: text(annotation::ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0),
             late_writes: text(annotation::LATE_WRITES) == Some("true"),
         },

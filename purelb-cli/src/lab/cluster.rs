@@ -385,6 +385,11 @@ impl Cluster {
     fn register(&self) -> Result<(), ClusterError> {
         let client = self.api.client();
         client.apply("{apiVersion: v1, kind: Namespace, metadata: {name: purelb}}")?;
+        // A lease that nobody holds: where there is none, the allocator waits for one to run out.
+        client.apply(
+            "{apiVersion: coordination.k8s.io/v1, kind: Lease, \
+             metadata: {name: purelb-allocator, namespace: purelb}}",
+        )?;
         for (node, (v4, v6)) in self.topology.nodes().iter().zip(self.topology.node_addresses()) {
             let name = node.name();
             client.apply(&format!(

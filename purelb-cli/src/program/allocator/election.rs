@@ -173,7 +173,8 @@ impl Right {
     /// Waits for its end.
     pub(super) async fn over(&mut self) {
         let term = self.term;
-        let is_over = |status: &Status| !matches!(status.role, Role::Leader(now) if now.number == term);
+        let is_over =
+            |status: &Status| !matches!(status.role, Role::Leader(now) if now.number == term);
         // Nobody left to tell is as good as an end.
         let _ = self.status.wait_for(is_over).await;
     }

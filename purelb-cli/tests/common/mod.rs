@@ -1,0 +1,33 @@
+//! What tests of the built programs have in common.
+
+#![allow(dead_code, clippy::unwrap_used, reason = "each test uses what it needs, and panics")]
+
+pub(crate) mod program;
+pub(crate) mod proxy;
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+/// How long a fact may take to come true before a test fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often is looked for facts that nobody announces.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match timeout(DEADLINE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("not in time: {what}"),
+    }
+}
+
+/// Waits until something holds.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    in_time(what, async {
+        while !holds() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    })
+    .await;
+}
