@@ -232,6 +232,7 @@ impl ObjectPath {
             "Service" => format!("/api/v1/namespaces/{namespace}/services"),
             "Pod" => format!("/api/v1/namespaces/{namespace}/pods"),
             "ServiceGroup" => format!("/apis/purelb.io/v2/namespaces/{namespace}/servicegroups"),
+            "Lease" => format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"),
             "LBNodeAgent" => format!("/apis/purelb.io/v2/namespaces/{namespace}/lbnodeagents"),
             _ => return Err(ClientError::Kind(kind)),
         };

@@ -53,6 +53,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 async fn serve(args: Args) -> Result<(), Failure> {
+    let signals = Signals::new()?;
     let namespace = args.common.namespace()?;
     let default_announcer = args.default_announcer == "PureLB";
     let duration = args.lease_duration.unwrap_or(DEFAULT_DURATION).max(MIN_DURATION);
@@ -80,7 +81,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
         metrics,
         readiness: readiness.clone(),
         seat,
-        signals: Signals::new()?,
+        signals,
     };
     tokio::select! {
         // The lease goes first: whether anything may be sent is known before it is.
