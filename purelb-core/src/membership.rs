@@ -25,6 +25,7 @@
 //! that B's right rests on came back before A's join; so B is in A's view without having `seen` the
 //! join, and A still waits until B's right is over (3).
 
+mod outage;
 mod publish;
 mod view;
 
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::config::ApiOutage;
 use crate::election;
 use crate::lease::{LeaseContent, Version};
 use crate::mutation::{Mutant, Mutation};
@@ -111,6 +113,10 @@ pub struct Membership {
 
     /// The end of the right to hold, while it runs.
     right: Option<Tick>,
+    /// What becomes of it when renewals do not come back.
+    outage: ApiOutage,
+    /// It goes on although none came back in time.
+    is_holding_on: bool,
     /// When the right was last lost.
     lapsed_at: Tick,
     /// Nothing that was written since the last lapse has come back.
@@ -275,6 +281,8 @@ impl Membership {
             settled: None,
             leaving: None,
             right: None,
+            outage: ApiOutage::default(),
+            is_holding_on: false,
             lapsed_at: Tick::START,
             is_blind: false,
             claims: BTreeMap::new(),
@@ -466,6 +474,7 @@ impl Membership {
     /// Moves the clock; loses the right if its end has come; finishes joins whose wait is over.
     fn pass_time(&mut self, now: Tick) -> Standings {
         self.now = self.now.max(now);
+        self.hold_on();
         let lapsed = self.right.is_some_and(|end| end <= self.now);
         if lapsed {
             self.lapse();
@@ -476,6 +485,7 @@ impl Membership {
 
     fn lapse(&mut self) {
         self.right = None;
+        self.is_holding_on = false;
         if self.mutant.is(Mutation::LateRenewalRevives) {
             return;
         }

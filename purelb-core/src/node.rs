@@ -2,6 +2,7 @@
 
 mod advertise;
 mod announce;
+mod contact;
 mod decide;
 mod facts;
 mod guard;
@@ -11,6 +12,7 @@ mod notice;
 mod prolong;
 mod reconcile;
 mod report;
+mod surrender;
 mod verdict;
 mod view;
 mod virtual_link;
@@ -154,7 +156,8 @@ pub struct NodeAgent {
     watches_endpoints: bool,
     /// The IPv4 subnets of the host's own addresses, by link.
     cards: Vec<(LinkIndex, IpNet)>,
-    is_contested: bool,
+    contact: contact::Contact,
+    surrendered: surrender::Surrendered,
 
     dirty: Dirty,
     hold: hold::Hold,
@@ -218,7 +221,8 @@ impl NodeAgent {
             narrowed: BTreeSet::new(),
             watches_endpoints: false,
             cards: Vec::new(),
-            is_contested: false,
+            contact: contact::Contact::default(),
+            surrendered: surrender::Surrendered::default(),
             dirty: Dirty::default(),
             hold: hold::Hold::default(),
             bursts: advertise::Bursts::default(),
@@ -292,8 +296,12 @@ impl NodeAgent {
 
     fn pass_time(&mut self, now: Instant) {
         self.now = self.now.max(self.origin.tick(now));
+        let right = self.right();
         if self.membership.handle_timeout(self.now) == Standings::Changed {
             self.dirty.all = true;
+        }
+        if self.right() != right {
+            self.prolong();
         }
     }
 
@@ -364,18 +372,10 @@ impl NodeAgent {
         self.extend();
         self.advertise();
         self.watch_endpoints();
-        self.tell_contested();
+        self.tell_contact();
         while let Some(write) = self.membership.poll_write() {
             self.actions.push_back(Action::Cluster(ClusterAction::WriteLease(write)));
         }
-    }
-
-    fn tell_contested(&mut self) {
-        let is_contested = self.membership.is_contested();
-        if is_contested && !self.is_contested {
-            self.tell(NodeNotice::Contested { node: self.me.clone() });
-        }
-        self.is_contested = is_contested;
     }
 
     fn watch_endpoints(&mut self) {
@@ -426,6 +426,7 @@ impl Machine for NodeAgent {
             self.hold.deadline(),
             self.bursts.deadline(),
             self.claims.deadline(),
+            self.surrendered.deadline(),
         ]
         .into_iter()
         .flatten()

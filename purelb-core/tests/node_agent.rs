@@ -6,13 +6,14 @@ mod world;
 
 use std::time::Duration;
 
+use purelb_core::config::{ApiOutage, LocalSpec};
 use purelb_core::host::{AddressKey, Family, LinkConf, OUR_MARK};
-use purelb_core::lease::{Lease, LeaseContent, LeaseEvent, Version};
+use purelb_core::lease::{LeaseContent, LeaseEvent, Version};
 use purelb_core::node::{Event, Verdict};
 use purelb_core::service::{Endpoints, Service, TrafficPolicy};
 use purelb_core::store::{Change, Object};
 
-use world::{ETH0, ETH1, LB0, World, default_route, host_address, ip, service};
+use world::{ETH0, ETH1, LB0, World, default_route, host_address, ip, lb_node_agent, service};
 
 const NOTHING: [&str; 0] = [];
 
@@ -58,6 +59,119 @@ fn without_the_api_the_address_is_gone_before_anyone_else_may_have_it() {
     assert!(matches!(verdict, Verdict::Withheld(_)), "{verdict:?}");
     world.is_cut_off = false;
     world.pass(Duration::from_secs(2));
+    assert_eq!(world.shown(), ["192.0.2.100/24 eth0"]);
+}
+
+fn on_api_outage(api_outage: ApiOutage) -> Event {
+    let spec = LocalSpec { api_outage, ..LocalSpec::default() };
+    Event::Agents(Change::Listed(vec![lb_node_agent(spec)]))
+}
+
+#[test]
+fn with_hold_an_address_stays_as_long_as_its_agent_runs() {
+    let mut world = World::serve(vec![service("web", &["192.0.2.100"])]);
+    world.feed(on_api_outage(ApiOutage::Hold));
+    world.pass(Duration::from_secs(3));
+    world.is_cut_off = true;
+    world.take_told();
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.shown(), ["192.0.2.100/24 eth0"]);
+    assert!(world.agent.membership().is_holding_on());
+    let told = world.take_told();
+    assert!(told.iter().all(|line| line == "keep 192.0.2.100/24 eth0"), "{told:?}");
+    let key = AddressKey { link: ETH0, net: "192.0.2.100/24".parse().unwrap() };
+    assert!(world.addresses[&key].valid.is_some(), "the kernel still outlives a dead agent");
+
+    world.is_cut_off = false;
+    world.pass(Duration::from_secs(3));
+    assert!(!world.agent.membership().is_holding_on());
+    assert_eq!(world.shown(), ["192.0.2.100/24 eth0"]);
+}
+
+#[test]
+fn who_holds_on_yields_to_no_silence_of_the_others_after_an_outage() {
+    let ips: Vec<String> = (100..110).map(|n| format!("192.0.2.{n}")).collect();
+    let mut world = World::new();
+    world.boot(vec![service("web", &ips.iter().map(String::as_str).collect::<Vec<_>>())]);
+    world.feed(on_api_outage(ApiOutage::Hold));
+    world.peer_writes("node2", LeaseContent::default());
+    for _ in 0..12 {
+        world.pass(Duration::from_secs(1));
+        let seen = Some(Version(world.version));
+        world.peer_writes("node2", LeaseContent { seen, ..LeaseContent::default() });
+    }
+    let before = world.shown();
+    assert!(!before.is_empty() && before.len() < 10, "{before:?}");
+    world.is_cut_off = true;
+    world.pass(Duration::from_secs(30));
+    // This node is the first to be back: what node2 holds stays with node2.
+    world.is_cut_off = false;
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.shown(), before);
+    // Unless it stays silent.
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.shown().len(), 10);
+}
+
+#[test]
+fn hold_that_is_called_off_in_an_outage_fences_at_once() {
+    let mut world = World::serve(vec![service("web", &["192.0.2.100"])]);
+    world.feed(on_api_outage(ApiOutage::Hold));
+    world.is_cut_off = true;
+    world.pass(Duration::from_secs(20));
+    world.feed(on_api_outage(ApiOutage::Withdraw));
+    assert_eq!(world.shown(), NOTHING);
+    assert!(world.errors[0].contains("was not confirmed in time"), "{:?}", world.errors);
+}
+
+#[test]
+fn a_host_that_has_slept_holds_nothing_even_with_hold() {
+    let mut world = World::serve(vec![service("web", &["192.0.2.100"])]);
+    world.feed(on_api_outage(ApiOutage::Hold));
+    world.is_cut_off = true;
+    world.feed(Event::Slept);
+    assert_eq!(world.shown(), NOTHING);
+}
+
+#[test]
+fn a_winner_that_the_kernel_keeps_refusing_leaves_its_subnet_to_others() {
+    let ips: Vec<String> = (100..110).map(|n| format!("192.0.2.{n}")).collect();
+    let mut world = World::new();
+    world.is_full = true;
+    world.boot(vec![service("web", &ips.iter().map(String::as_str).collect::<Vec<_>>())]);
+    world.peer_writes("node2", LeaseContent::default());
+    let mut says_so = Vec::new();
+    for _ in 0..60 {
+        world.pass(Duration::from_millis(500));
+        let seen = Some(Version(world.version));
+        world.peer_writes("node2", LeaseContent { seen, ..LeaseContent::default() });
+        let subnet = "192.0.2.0/24".parse().unwrap();
+        says_so.push(world.lease.as_ref().unwrap().content.subnets.contains(&subnet));
+    }
+    let joined = says_so.iter().filter(|published| **published).count();
+    assert!((1..10).contains(&joined), "it tried, and left: {says_so:?}");
+    let left = world.errors.iter().any(|line| line.contains("192.0.2.0/24 is left to other nodes"));
+    assert!(left, "{:?}", world.errors);
+
+    // After a while it tries again.
+    world.is_full = false;
+    for _ in 0..120 {
+        world.pass(Duration::from_millis(500));
+        let seen = Some(Version(world.version));
+        world.peer_writes("node2", LeaseContent { seen, ..LeaseContent::default() });
+    }
+    assert!(!world.shown().is_empty());
+}
+
+#[test]
+fn the_only_candidate_goes_on_trying() {
+    let mut world = World::new();
+    world.is_full = true;
+    world.boot(vec![service("web", &["192.0.2.100"])]);
+    world.pass(Duration::from_secs(60));
+    assert!(!world.lease.as_ref().unwrap().content.subnets.is_empty());
+    world.is_full = false;
+    world.pass(Duration::from_secs(31));
     assert_eq!(world.shown(), ["192.0.2.100/24 eth0"]);
 }
 
@@ -262,16 +376,8 @@ fn a_peer_that_joins_takes_what_it_wins_and_is_told_so() {
     let mut world = World::serve(vec![service("web", &texts)]);
     assert_eq!(world.shown().len(), 10);
     world.pass(Duration::from_secs(1));
-    world.version += 1;
-    let version = Version(world.version);
-    let content = LeaseContent {
-        duration: Duration::from_secs(5),
-        subnets: ["192.0.2.0/24".parse().unwrap()].into(),
-        join: Some(1),
-        ..LeaseContent::default()
-    };
-    let lease = Lease { node: "node2".into(), version, uid: "l2".into(), content };
-    world.feed(Event::Leases(LeaseEvent::Updated(lease)));
+    let version =
+        world.peer_writes("node2", LeaseContent { join: Some(1), ..LeaseContent::default() });
     let left = world.shown().len();
     assert!(0 < left && left < 10, "{left}");
     assert!(world.lease.as_ref().unwrap().content.seen >= Some(version), "acknowledged at once");

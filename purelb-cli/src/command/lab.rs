@@ -70,7 +70,8 @@ struct Campaign {
     /// The file that the trials are appended to, one JSON object a line
     #[arg(long, value_name = "FILE", default_value = "campaign.jsonl")]
     records: PathBuf,
-    /// How many trials of each fault the file shall hold
+    /// How many trials of each fault the file shall hold, those not counted in which the lab itself got
+    /// no time
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     trials: usize,
     /// How many labs run beside each other

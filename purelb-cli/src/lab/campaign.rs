@@ -26,10 +26,13 @@ use trial::{Scene, SceneError};
 pub use record::{DoubleSeen, Fault, OutageSeen, Setup, Trial};
 pub use table::table;
 
+/// How many labs are tried in one place before that is given up.
+const ATTEMPTS: usize = 20;
+
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// How many trials of each fault there shall be in the file.
+    /// How many calm trials of each fault there shall be in the file.
     pub trials: usize,
     /// How many labs run beside each other.
     pub labs: usize,
@@ -97,7 +100,7 @@ fn is_as_it_should_be(trial: &Trial) -> bool {
     let may_double = trial.setup.fence_off;
     let has_doubles = !trial.doubles.is_empty();
     let is_seen = if is_unfenced { has_doubles } else { may_double || !has_doubles };
-    is_seen && trial.settled_ms.is_some()
+    is_seen && (trial.settled_ms.is_some() || !trial.is_calm())
 }
 
 /// Where the labs get their work and leave their results.
@@ -108,14 +111,14 @@ struct Desk<'a> {
 
 struct Shared {
     records: Records,
-    /// How many trials of each fault were made or begun.
+    /// How many calm trials of each fault were made, and how many begun.
     begun: BTreeMap<Fault, usize>,
 }
 
 impl<'a> Desk<'a> {
     fn new(plan: &'a Plan, records: Records) -> Self {
         let mut begun: BTreeMap<Fault, usize> = Fault::ALL.map(|fault| (fault, 0)).into();
-        for trial in records.of(&plan.setup) {
+        for trial in records.of(&plan.setup).filter(|trial| trial.is_calm()) {
             *begun.entry(trial.fault).or_default() += 1;
         }
         Self { plan, shared: Mutex::new(Shared { records, begun }) }
@@ -137,7 +140,7 @@ impl<'a> Desk<'a> {
         Some(next)
     }
 
-    /// A trial that was begun will not be finished.
+    /// A trial that was begun will not be finished, or was not calm.
     fn give_back(&self, fault: Fault) {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(begun) = shared.begun.get_mut(&fault) {
@@ -168,8 +171,8 @@ impl<'a> Desk<'a> {
 /// one.
 fn work(lab: usize, directory: &Directory, desk: &Desk<'_>, stop: &Stop) {
     let mut attempts = 0;
-    // A machine on which no lab can be set up does not get better by trying.
-    while attempts < 3 && !stop.is_requested() {
+    // A machine on which nothing works does not get better by trying.
+    while attempts < ATTEMPTS && !stop.is_requested() {
         attempts += 1;
         let logs = desk.plan.logs.join(format!("lab{lab}-{attempts}"));
         let scene = directory
@@ -221,6 +224,9 @@ fn trials(
                 }
             };
             let is_settled = trial.settled_ms.is_some();
+            if !trial.is_calm() {
+                desk.give_back(fault);
+            }
             desk.put(lab, trial).map_err(SceneError::Program)?;
             if !is_settled {
                 faults.for_each(|fault| desk.give_back(fault));

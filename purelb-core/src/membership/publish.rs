@@ -113,7 +113,10 @@ impl Membership {
                 Some((self.join_wait(*claim, *version, *back), "join"))
             }
         });
-        let fence = self.right.map(|end| (end, "fence"));
+        let fence = self.right.map(|end| match self.hold_on_at(end) {
+            Some(at) => (at, "hold on"),
+            None => (end, "fence"),
+        });
         let write = self.write_due().map(|due| (due, "lease write"));
         let quiet = (self.host.is_some() && self.quiet_until > self.now)
             .then_some((self.quiet_until, "observation at start"));

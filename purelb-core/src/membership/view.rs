@@ -206,6 +206,7 @@ impl Membership {
             return Standings::Same;
         };
         let mut changed = false;
+        self.end_outage();
         if sent.at >= self.lapsed_at {
             self.is_blind = false;
         }

@@ -218,13 +218,8 @@ impl NodeAgent {
                 node: self.me.clone(),
             });
         }
-        if config.spec.as_ref().is_ok_and(|spec| spec.api_outage == ApiOutage::Hold) {
-            self.tell(NodeNotice::NotSupported {
-                setting: "apiOutage: Hold",
-                instead: "addresses are withdrawn as with apiOutage: Withdraw",
-                agent: config.agent.clone(),
-            });
-        }
+        let outage = config.spec.as_ref().map_or_else(|_| ApiOutage::default(), |s| s.api_outage);
+        let _ = self.membership.set_api_outage(outage, self.now);
         self.config = Some(config);
         self.dirty.all = true;
         self.dirty.local = true;

@@ -14,6 +14,7 @@ use super::NodeAgent;
 use super::facts::Addresses;
 use super::guard::Note;
 use super::notice::NodeNotice;
+use super::surrender::REFUSALS;
 
 /// How long a change that the kernel was asked for is waited for before it is asked for again. The
 /// notification comes within milliseconds.
@@ -61,6 +62,8 @@ pub(super) struct Refused {
     until: Option<Tick>,
     /// The wait that led there.
     wait: Duration,
+    /// How often in a row.
+    times: u32,
     /// Only too little of the right was left.
     pub(super) is_past_deadline: bool,
 }
@@ -136,6 +139,11 @@ impl NodeAgent {
     pub(super) fn expire(&mut self) {
         let now = self.now;
         if self.claims.is_due(now) {
+            self.dirty.all = true;
+        }
+        if self.surrendered.expire(now) {
+            // What is tried again is tried afresh.
+            self.hold.refused.clear();
             self.dirty.all = true;
         }
         if self.hold.next_check.is_none_or(|check| check > now) {
@@ -254,14 +262,20 @@ impl NodeAgent {
             | KernelAction::SetConf { .. } => None,
         };
         if let Some(ip) = ip {
-            let wait = self.hold.refused.get(&ip).map_or(FIRST_RETRY, |refused| refused.wait * 2);
-            let wait = wait.min(LAST_RETRY);
+            let before = self.hold.refused.get(&ip);
+            let wait = before.map_or(FIRST_RETRY, |refused| refused.wait * 2).min(LAST_RETRY);
             let is_past_deadline = matches!(error, KernelError::PastDeadline);
-            self.hold
-                .refused
-                .insert(ip, Refused { until: Some(self.now + wait), wait, is_past_deadline });
+            let times = before.map_or(1, |refused| refused.times.saturating_add(1));
+            let until = Some(self.now + wait);
+            self.hold.refused.insert(ip, Refused { until, wait, times, is_past_deadline });
             self.hold.wait_until(self.now + wait);
             self.dirty.ips.insert(ip);
+            if let (KernelAction::AddAddress(new), KernelError::Refused { .. }) =
+                (&outcome.action, error)
+                && times >= REFUSALS
+            {
+                self.surrender(ip, new.link);
+            }
         }
         // A deadline that passed is the fence at work; something that is not there cannot be removed.
         let is_gone = matches!(outcome.action, KernelAction::RemoveAddress(_));

@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::config::LbNodeAgent;
 use crate::host::Family;
@@ -37,8 +40,18 @@ pub enum NodeNotice {
         /// This node.
         node: NodeName,
     },
+    /// This node's lease is confirmed again.
+    Confirmed {
+        /// This node.
+        node: NodeName,
+    },
     /// Another host keeps writing this node's lease.
     Contested {
+        /// This node.
+        node: NodeName,
+    },
+    /// The API has not confirmed this node's lease in time: its local addresses are off.
+    Fenced {
         /// This node.
         node: NodeName,
     },
@@ -50,6 +63,25 @@ pub enum NodeNotice {
         service: ServiceRef,
         /// The interface that it is on.
         interface: String,
+    },
+    /// This node could not take an address for long: it leaves the subnet to others.
+    GaveUp {
+        /// The address.
+        ip: IpAddr,
+        /// The Service.
+        service: ServiceRef,
+        /// The subnet.
+        subnet: IpNet,
+        /// The interface that it is on.
+        interface: String,
+        /// For how long.
+        pause: Duration,
+    },
+    /// The API has not confirmed this node's lease in time, and `apiOutage: Hold` keeps its
+    /// addresses where they are.
+    HoldingOn {
+        /// This node.
+        node: NodeName,
     },
     /// The local interface of a family is known.
     Identified {
@@ -66,15 +98,6 @@ pub enum NodeNotice {
         error: KernelError,
         /// The Service concerned, if one is.
         service: Option<ServiceRef>,
-    },
-    /// The configuration asks for something that this version does not do.
-    NotSupported {
-        /// What, as it is written.
-        setting: &'static str,
-        /// What is done instead.
-        instead: &'static str,
-        /// The LBNodeAgent that asks for it.
-        agent: Option<AgentRef>,
     },
     /// The local interface of a family could not be identified.
     Unidentified {
@@ -127,14 +150,19 @@ impl From<&LbNodeAgent> for AgentRef {
 impl Notice for NodeNotice {
     fn level(&self) -> Level {
         match self {
-            Self::Announced { .. } | Self::Identified { .. } => Level::Info,
+            Self::Announced { .. } | Self::Confirmed { .. } | Self::Identified { .. } => {
+                Level::Info
+            }
             Self::Configured { problem, .. } => match problem {
                 None => Level::Info,
                 Some(NotConfigured::Deselected | NotConfigured::Missing) => Level::Warning,
                 Some(NotConfigured::Invalid { .. }) => Level::Error,
             },
-            Self::Contested { .. } | Self::KernelFailed { .. } => Level::Error,
-            Self::Foreign { .. } | Self::NotSupported { .. } => Level::Warning,
+            Self::Contested { .. }
+            | Self::Fenced { .. }
+            | Self::GaveUp { .. }
+            | Self::KernelFailed { .. } => Level::Error,
+            Self::Foreign { .. } | Self::HoldingOn { .. } => Level::Warning,
             Self::Unidentified { is_ambiguous: true, .. } => Level::Error,
             Self::Unidentified { is_ambiguous: false, .. } => Level::Info,
             Self::Withheld { why, .. } => match why {
@@ -157,10 +185,14 @@ impl Notice for NodeNotice {
             }
             Self::Contested { .. } => Some("DuplicateNode"),
             Self::Foreign { .. } => Some("AddressConflict"),
-            Self::NotSupported { .. } => Some("ConfigIgnored"),
-            Self::KernelFailed { service: Some(_), .. } => Some("AnnouncementFailed"),
+            Self::Fenced { .. } => Some("LeaseLost"),
+            Self::GaveUp { .. } | Self::KernelFailed { service: Some(_), .. } => {
+                Some("AnnouncementFailed")
+            }
+            Self::HoldingOn { .. } => Some("LeaseUnconfirmed"),
             Self::Unidentified { is_ambiguous: true, .. } => Some("InterfaceUnidentified"),
             Self::Configured { .. }
+            | Self::Confirmed { .. }
             | Self::Identified { .. }
             | Self::KernelFailed { service: None, .. }
             | Self::Unidentified { is_ambiguous: false, .. }
@@ -184,12 +216,14 @@ impl Notice for NodeNotice {
         match self {
             Self::Announced { service, .. }
             | Self::Foreign { service, .. }
+            | Self::GaveUp { service, .. }
             | Self::KernelFailed { service: Some(service), .. }
             | Self::Withheld { service, .. } => about_service(service),
-            Self::Configured { agent, .. }
-            | Self::NotSupported { agent, .. }
-            | Self::Unidentified { agent, .. } => about_agent(agent),
-            Self::Contested { .. }
+            Self::Configured { agent, .. } | Self::Unidentified { agent, .. } => about_agent(agent),
+            Self::Confirmed { .. }
+            | Self::Contested { .. }
+            | Self::Fenced { .. }
+            | Self::HoldingOn { .. }
             | Self::Identified { .. }
             | Self::KernelFailed { service: None, .. } => Regarding::Node,
         }
@@ -218,22 +252,33 @@ impl fmt::Display for NodeNotice {
                 }
                 (None, None) => write!(f, "{node} is not configured"),
             },
+            Self::Confirmed { node } => write!(f, "the API confirms the lease of {node} again"),
             Self::Contested { node } => write!(
                 f,
                 "another host keeps writing the lease of {node}: two hosts have this name, and this one announces nothing"
             ),
+            Self::Fenced { node } => write!(
+                f,
+                "the lease of {node} was not confirmed in time, or is another's: its local addresses are withdrawn, for others to take"
+            ),
             Self::Foreign { ip, service: _, interface } => write!(
                 f,
                 "{ip} is on {interface} already and was not put there by PureLB: it is left alone"
+            ),
+            Self::GaveUp { ip, service: _, subnet, interface, pause } => write!(
+                f,
+                "{ip} cannot be put on {interface}: {subnet} is left to other nodes for {} s",
+                pause.as_secs()
+            ),
+            Self::HoldingOn { node } => write!(
+                f,
+                "the API has not confirmed the lease of {node} in time: it keeps its addresses (apiOutage: Hold), and another node may have them too"
             ),
             Self::Identified { family, interfaces } => {
                 write!(f, "{family} addresses go to {}", interfaces.join(", "))
             }
             Self::KernelFailed { action, error, service: _ } => {
                 write!(f, "cannot {}: {error}", describe(action))
-            }
-            Self::NotSupported { setting, instead, agent: _ } => {
-                write!(f, "{setting} is not supported yet: {instead}")
             }
             Self::Unidentified { family, why, is_ambiguous, virtual_interface, agent: _ } => {
                 if *is_ambiguous {

@@ -172,6 +172,7 @@ impl NodeAgent {
             return;
         }
         self.hold.refused.remove(&ip);
+        self.surrendered.forgive(key.link, ip);
         let why = match verdict {
             Verdict::Virtual { why, .. } => Some(*why),
             Verdict::Local { .. } | Verdict::Withheld(_) => None,

@@ -71,7 +71,9 @@ impl NodeAgent {
         }
         let nets = self.local.values().flat_map(|election| &election.net().links);
         nets.filter(|(link, _)| self.links.get(link).is_some_and(Link::is_operational))
-            .flat_map(|(_, subnets)| subnets.iter().copied())
+            .flat_map(|(link, subnets)| subnets.iter().map(|subnet| (*link, *subnet)))
+            .filter(|(link, subnet)| !self.surrendered.contains(*link, *subnet))
+            .map(|(_, subnet)| subnet)
             .collect()
     }
 

@@ -11,7 +11,7 @@ use purelb_core::host::{
     Route, RouteKind, Scope,
 };
 use purelb_core::kernel::{ConfKey, KernelAction, KernelError, KernelOutcome, Lifetime};
-use purelb_core::lease::{Lease, LeaseEvent, LeaseWrite, Version, WriteResult};
+use purelb_core::lease::{Lease, LeaseContent, LeaseEvent, LeaseWrite, Version, WriteResult};
 use purelb_core::machine::Machine;
 use purelb_core::membership::Settings;
 use purelb_core::name::ServiceKey;
@@ -35,6 +35,8 @@ pub(crate) struct World {
     pub(crate) version: u64,
     /// The API does not answer.
     pub(crate) is_cut_off: bool,
+    /// The kernel has no room for addresses.
+    pub(crate) is_full: bool,
     /// How often all leases were to be listed anew.
     pub(crate) lists_asked_for: u32,
     /// What was asked of the kernel, in words.
@@ -69,6 +71,7 @@ impl World {
             lease: None,
             version: 10,
             is_cut_off: false,
+            is_full: false,
             lists_asked_for: 0,
             told: vec![],
             errors: vec![],
@@ -207,6 +210,9 @@ impl World {
                 self.told.push(format!("{verb} {} {}", new.net, self.name(new.link)));
                 if valid.is_some_and(|end| f64::from(end) < elapsed + 1.0) {
                     result = Err(KernelError::PastDeadline);
+                } else if self.is_full {
+                    let text = "No space left on device".into();
+                    result = Err(KernelError::Refused { errno: 28, text });
                 } else {
                     let mut address = host_address(new.link, &new.net.to_string());
                     address.mark = OUR_MARK;
@@ -269,6 +275,20 @@ impl World {
     pub(crate) fn shown(&self) -> Vec<String> {
         let ours = self.addresses.values().filter(|address| address.is_ours());
         ours.map(|address| format!("{} {}", address.net, self.name(address.link))).collect()
+    }
+
+    /// The lease of another node on the same subnet changes, or is new.
+    pub(crate) fn peer_writes(&mut self, node: &str, content: LeaseContent) -> Version {
+        self.version += 1;
+        let version = Version(self.version);
+        let content = LeaseContent {
+            duration: Duration::from_secs(5),
+            subnets: ["192.0.2.0/24".parse().unwrap()].into(),
+            ..content
+        };
+        let lease = Lease { node: node.into(), version, uid: node.into(), content };
+        self.feed(Event::Leases(LeaseEvent::Updated(lease)));
+        version
     }
 
     pub(crate) fn take_told(&mut self) -> Vec<String> {
@@ -358,7 +378,7 @@ fn remote_group() -> ServiceGroup {
     ServiceGroup::new("routed", "g2", GroupSpec::Remote { pools })
 }
 
-fn lb_node_agent(spec: LocalSpec) -> LbNodeAgent {
+pub(crate) fn lb_node_agent(spec: LocalSpec) -> LbNodeAgent {
     LbNodeAgent {
         name: ("purelb".into(), "default".into()),
         uid: "a1".into(),

@@ -94,6 +94,14 @@ pub struct Trial {
     pub rounds: u64,
 }
 
+impl Trial {
+    /// Whether the lab itself had its time: a machine with too much else to do stops everything in
+    /// it, the API too, and what is measured then is the machine.
+    pub fn is_calm(&self) -> bool {
+        self.pause_ms <= 250
+    }
+}
+
 /// A time in which two nodes answered for one address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoubleSeen {

@@ -309,10 +309,13 @@ impl World {
                 self.metrics.announced.remove(&announced);
             }
             NodeNotice::Configured { .. }
+            | NodeNotice::Confirmed { .. }
             | NodeNotice::Contested { .. }
+            | NodeNotice::Fenced { .. }
             | NodeNotice::Foreign { .. }
-            | NodeNotice::KernelFailed { .. }
-            | NodeNotice::NotSupported { .. } => {}
+            | NodeNotice::GaveUp { .. }
+            | NodeNotice::HoldingOn { .. }
+            | NodeNotice::KernelFailed { .. } => {}
         }
     }
 
@@ -417,7 +420,9 @@ impl Host for World {
     fn finished(&self, machine: &NodeAgent) -> Option<Ended> {
         self.readiness.set(machine.is_ready());
         self.metrics.client.config_loaded.set(i64::from(machine.is_ready()));
-        self.metrics.lease_healthy.set(i64::from(machine.membership().right().is_some()));
+        let membership = machine.membership();
+        let is_healthy = membership.right().is_some() && !membership.is_holding_on();
+        self.metrics.lease_healthy.set(i64::from(is_healthy));
         machine.is_stopped().then_some(Ended::Stopped)
     }
 }
