@@ -132,7 +132,8 @@ struct Watch<D> {
     whole: bool,
     decode: D,
     state: State,
-    /// Attempts since the last one that went well.
+    /// Attempts since the last watch that lasted. One that ends soon counts, whatever it brought: a
+    /// server that ends every watch after its first message is not to be asked without a pause.
     failures: u32,
     /// What was last complained of.
     complaint: Option<ApiError>,
@@ -266,7 +267,6 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
         };
         match self.step(&line) {
             Ok((version, step)) => {
-                self.failures = 0;
                 self.state = State::Watching { version, began, lines };
                 step
             }
