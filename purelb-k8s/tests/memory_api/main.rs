@@ -8,6 +8,7 @@ const REAL: bool = false;
 
 mod applying;
 mod cluster;
+mod definitions;
 mod faults;
 mod kubectl;
 mod objects;
