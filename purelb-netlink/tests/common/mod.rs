@@ -1,6 +1,9 @@
 //! A network namespace of a test's own.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod allocator;
+pub(crate) mod node;
+
 use std::future::Future;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,8 +16,8 @@ use purelb_netlink::{Kernel, Watch};
 /// Set in a process that was started inside a user and network namespace of its own.
 const INSIDE: &str = "PURELB_TEST_IN_NAMESPACE";
 
-/// How long a fact may take to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a fact may take to come, also where a processor is emulated.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs `test` on this thread, in a fresh network namespace with `lo` up.
 pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
@@ -73,8 +76,18 @@ pub(crate) fn in_fresh_namespace<T>(test: impl Future<Output = T>) -> Result<T, 
 
 /// A test whose needs are not met says so, and fails where they are required.
 pub(crate) fn skip(why: &str) {
+    skip_tier("kernel", why);
+}
+
+/// The same, for want of a driver that a distribution's kernel has: it may be missing on a machine
+/// with the kernel tier.
+pub(crate) fn skip_driver(why: &str) {
+    skip_tier("drivers", why);
+}
+
+fn skip_tier(needed: &str, why: &str) {
     let required = std::env::var("PURELB_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|tier| tier.trim() == "kernel"), "required, but {why}");
+    assert!(!required.split(',').any(|tier| tier.trim() == needed), "required, but {why}");
     println!("skipped: {why}");
 }
 

@@ -1,0 +1,230 @@
+//! A node: the real agent on the real kernel of a test's namespace. Kubernetes is plain data that
+//! answers at once.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use purelb_core::config::{LbNodeAgent, Local, LocalSpec, Node as NodeObject, Selector};
+use purelb_core::group::{GroupSpec, PoolSpec, PoolsSpec, ServiceGroup};
+use purelb_core::kernel::KernelAction;
+use purelb_core::lease::{Lease, LeaseEvent, LeaseWrite, Version, WriteResult};
+use purelb_core::machine::Machine;
+use purelb_core::membership::Settings;
+use purelb_core::name::ServiceKey;
+use purelb_core::node::{Action, ClusterAction, Event, NodeAgent, Verdict};
+use purelb_core::service::{BRAND, Service};
+use purelb_core::store::Change;
+use purelb_core::time::Origin;
+use purelb_netlink::{HostChange, Kernel};
+
+use super::PATIENCE;
+
+const NAME: &str = "node1";
+
+/// The agent of `node1` and its kernel.
+///
+/// * [`start`](Self::start) lists everything; [`update`](Self::update) changes a Service later.
+/// * [`until`](Self::until) lets it live until something is so, [`during`](Self::during) while
+///   something else is awaited.
+pub(crate) struct Node {
+    agent: NodeAgent,
+    kernel: Kernel,
+    answers: VecDeque<Event>,
+    version: u64,
+}
+
+impl Node {
+    /// Starts the agent where groups, Services and its configuration are these.
+    pub(crate) fn start(
+        spec: LocalSpec,
+        groups: Vec<ServiceGroup>,
+        services: Vec<Service>,
+    ) -> Self {
+        let start = Instant::now();
+        let settings = Settings {
+            node: NAME.into(),
+            boot_id: "boot".into(),
+            instance: "1".into(),
+            duration: Duration::from_secs(5),
+        };
+        let mut node = Self {
+            agent: NodeAgent::new(settings, start),
+            kernel: Kernel::open(Origin::new(start)).unwrap(),
+            answers: VecDeque::new(),
+            version: 1,
+        };
+        let agent = LbNodeAgent {
+            name: ("purelb".into(), "default".into()),
+            uid: "a1".into(),
+            selector: Selector::Labels(vec![]),
+            local: Local::Given(Box::new(spec)),
+        };
+        let object = NodeObject {
+            name: NAME.into(),
+            uid: "n1".into(),
+            labels: Default::default(),
+            is_out_of_service: false,
+        };
+        node.tell(Event::Leases(LeaseEvent::Listed { leases: vec![], version: Version(1) }));
+        node.tell(Event::Agents(Change::Listed(vec![agent])));
+        node.tell(Event::Node(Change::Listed(vec![object])));
+        node.tell(Event::Groups(Change::Listed(groups)));
+        node.tell(Event::Services(Change::Listed(services)));
+        node
+    }
+
+    /// A Service is new or has changed.
+    pub(crate) fn update(&mut self, service: Service) {
+        self.tell(Event::Services(Change::Updated(service)));
+    }
+
+    /// What was decided about an address.
+    pub(crate) fn verdict(&self, ip: &str) -> Option<&Verdict> {
+        self.agent.verdict(ip.parse().unwrap())
+    }
+
+    /// Lives until `is_so`, which is asked after every fact, deadline and action.
+    #[track_caller]
+    pub(crate) fn until(
+        &mut self,
+        mut is_so: impl FnMut(&Self) -> bool,
+    ) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let start = Instant::now();
+            loop {
+                self.act();
+                if is_so(self) {
+                    return;
+                }
+                let left = PATIENCE.saturating_sub(start.elapsed());
+                if tokio::time::timeout(left, self.step()).await.is_err() {
+                    let verdicts: Vec<_> = self.agent.verdicts().collect();
+                    panic!("waited in vain at {caller}: {verdicts:#?}");
+                }
+            }
+        }
+    }
+
+    /// Lives while `other` is awaited.
+    #[track_caller]
+    pub(crate) fn during<T>(&mut self, other: impl Future<Output = T>) -> impl Future<Output = T> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let live = async {
+                loop {
+                    self.step().await;
+                }
+            };
+            tokio::select! {
+                never = live => never,
+                found = tokio::time::timeout(PATIENCE, other) => {
+                    found.unwrap_or_else(|_| panic!("waited in vain at {caller}"))
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.agent.handle_event(event, Instant::now());
+    }
+
+    /// Carries out what is asked for, and then takes in one fact or deadline.
+    async fn step(&mut self) {
+        self.act();
+        let due = self.agent.poll_timeout().map(|deadline| deadline.at);
+        let due = async {
+            match due {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => self.agent.handle_timeout(Instant::now()),
+            fact = self.kernel.next() => self.tell(match fact.unwrap() {
+                HostChange::Addresses(change) => Event::Addresses(change),
+                HostChange::Links(change) => Event::Links(change),
+                HostChange::Routes(change) => Event::Routes(change),
+            }),
+        }
+    }
+
+    /// Carries out what is asked for until nothing is.
+    fn act(&mut self) {
+        loop {
+            let actions: Vec<Action> = std::iter::from_fn(|| self.agent.poll_action()).collect();
+            if actions.is_empty() {
+                return;
+            }
+            let mut asked = Vec::new();
+            for action in actions {
+                match action {
+                    Action::Cluster(action) => self.answer(action),
+                    Action::Kernel(action) => asked.push(action),
+                    Action::Notice(notice) => println!("{notice}"),
+                }
+            }
+            for outcome in self.kernel.apply(asked) {
+                let removes = matches!(outcome.action, KernelAction::RemoveAddress(_));
+                if removes || outcome.result.is_err() {
+                    self.answers.push_back(Event::Kernel(outcome));
+                }
+            }
+            while let Some(answer) = self.answers.pop_front() {
+                self.tell(answer);
+            }
+        }
+    }
+
+    fn answer(&mut self, action: ClusterAction) {
+        match action {
+            ClusterAction::Announce(_) | ClusterAction::UnwatchEndpoints => {}
+            ClusterAction::ListLeases => panic!("there is one history of leases"),
+            ClusterAction::WatchEndpoints => {
+                self.answers.push_back(Event::Endpoints(Change::Listed(vec![])));
+            }
+            ClusterAction::WriteLease(LeaseWrite { attempt, content, .. }) => {
+                self.version += 1;
+                let version = Version(self.version);
+                let lease = Lease { node: NAME.into(), version, uid: "l1".into(), content };
+                let result = WriteResult::Accepted { version };
+                self.answers.push_back(Event::Leases(LeaseEvent::Written { attempt, result }));
+                self.answers.push_back(Event::Leases(LeaseEvent::Updated(lease)));
+            }
+        }
+    }
+}
+
+/// A range with its subnet, and its aggregation if that is not the subnet's.
+pub(crate) type Range<'a> = (&'a str, &'a str, Option<&'a str>);
+
+/// A local group of one range of each family.
+pub(crate) fn local(name: &str, v4: Range<'_>, v6: Range<'_>) -> ServiceGroup {
+    let pools = PoolsSpec { v4: vec![pool(v4)], v6: vec![pool(v6)], ..PoolsSpec::default() };
+    ServiceGroup::new(name, name, GroupSpec::Local { pools, skip_ipv6_dad: false })
+}
+
+/// A remote group of one IPv4 range.
+pub(crate) fn remote(name: &str, v4: Range<'_>) -> ServiceGroup {
+    let pools = PoolsSpec { v4: vec![pool(v4)], ..PoolsSpec::default() };
+    ServiceGroup::new(name, name, GroupSpec::Remote { pools })
+}
+
+fn pool((pool, subnet, aggregation): Range<'_>) -> PoolSpec {
+    PoolSpec {
+        field: "v4pool".into(),
+        pool: pool.into(),
+        subnet: subnet.into(),
+        aggregation: aggregation.map(str::to_owned),
+    }
+}
+
+/// A Service that the allocator has given these addresses.
+pub(crate) fn service(name: &str, ingress: &[&str]) -> Service {
+    let mut service = Service::new(ServiceKey::new("default", name), name);
+    service.ingress = ingress.iter().map(|ip| ip.parse::<IpAddr>().unwrap()).collect();
+    service.annotations.allocated_by = Some(BRAND.to_owned());
+    service
+}
