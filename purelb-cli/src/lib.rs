@@ -3,12 +3,14 @@
 //! * [`program`]: what the two daemons run.
 //! * [`command`]: the subcommands of `purelb`.
 //! * [`driver`]: the one loop that both daemons run.
+//! * [`ipam`]: the sidecars of external groups.
 //! * [`lab`]: a small cluster of network namespaces on one machine.
 //! * [`report`]: what one look at a cluster tells.
 //! * [`telemetry`]: logs, metrics and probes of both daemons.
 
 pub mod command;
 pub mod driver;
+pub mod ipam;
 pub mod lab;
 pub mod program;
 pub mod report;

@@ -3,7 +3,11 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+<<<<<<< HEAD
 use prometheus_client::metrics::gauge::Gauge;
+=======
+use prometheus_client::metrics::histogram::Histogram;
+>>>>>>> 88df6a0 (The allocator asks sidecars: gRPC over Unix sockets, and a sample sidecar)
 use prometheus_client::registry::Registry;
 
 use super::metrics::{ClientMetrics, WideGauge, counters, registered};
@@ -29,6 +33,35 @@ pub struct AllocatorMetrics {
     pub leader: Gauge,
     /// `purelb_allocator_sg_status_writes_total`
     pub status_writes: Family<Outcome, Counter>,
+    /// `purelb_allocator_sidecar_rpc_total`
+    pub sidecar_calls: Family<EndedCall, Counter>,
+    /// `purelb_allocator_sidecar_rpc_duration_seconds`
+    pub sidecar_seconds: Family<Call, Histogram, fn() -> Histogram>,
+}
+
+/// A method of a sidecar.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Call {
+    /// The path of its socket.
+    pub socket: String,
+    /// The method's full path.
+    pub method: &'static str,
+}
+
+/// A method of a sidecar, and how calls of it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EndedCall {
+    /// The path of its socket.
+    pub socket: String,
+    /// The method's full path.
+    pub method: &'static str,
+    /// The status code, such as `OK` or `Unavailable`.
+    pub code: String,
+}
+
+/// From 5 ms to 10 s, as Prometheus' own libraries have it.
+fn histogram() -> Histogram {
+    Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
 }
 
 /// One ServiceGroup.
@@ -101,6 +134,17 @@ impl AllocatorMetrics {
                 registry,
                 "purelb_allocator_sg_status_writes",
                 "Number of writes of a ServiceGroup's status",
+            ),
+            sidecar_calls: counters(
+                registry,
+                "purelb_allocator_sidecar_rpc",
+                "Number of calls of IPAM sidecars",
+            ),
+            sidecar_seconds: registered(
+                registry,
+                "purelb_allocator_sidecar_rpc_duration_seconds",
+                "How long calls of IPAM sidecars took",
+                Family::new_with_constructor(histogram as fn() -> Histogram),
             ),
         }
     }

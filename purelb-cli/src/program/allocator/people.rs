@@ -6,7 +6,10 @@ use purelb_k8s::apply::Outcome;
 use purelb_k8s::notice::{self, About, Recorder};
 use tracing::{info, warn};
 
-use crate::telemetry::allocator::{self as labels, AllocatorMetrics, Pool, Rejection};
+use crate::ipam::client::Called;
+use crate::telemetry::allocator::{
+    self as labels, AllocatorMetrics, Call, EndedCall, Pool, Rejection,
+};
 
 /// Tells people.
 pub(super) struct People {
@@ -67,6 +70,16 @@ impl People {
                 self.metrics.client.update_errors.inc()
             }
         };
+    }
+
+    /// Counts a call of a sidecar, and how long it took.
+    pub(super) fn count_call(&self, called: &Called) {
+        let call = Call { socket: called.socket.clone(), method: called.method.path() };
+        let seconds = called.took.as_secs_f64();
+        self.metrics.sidecar_seconds.get_or_create(&call).observe(seconds);
+        let ended =
+            EndedCall { socket: call.socket, method: call.method, code: called.code.clone() };
+        self.metrics.sidecar_calls.get_or_create(&ended).inc();
     }
 
     fn count(&self, notice: &Notice) {

@@ -3,12 +3,11 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures::{FutureExt, StreamExt};
 use ipnet::IpNet;
-use purelb_core::allocator::{
-    Action, Allocator, Event, IpamError, IpamReply, IpamRequest, Settings,
-};
+use purelb_core::allocator::{Action, Allocator, Event, Settings};
 use purelb_core::lease::LeaseEvent;
 use purelb_k8s::apply::{Outcome, Writer, Writing};
 use purelb_k8s::notice::Recorder;
@@ -20,6 +19,7 @@ use super::election::Right;
 use super::people::People;
 use super::subnets::ActiveSubnets;
 use crate::driver::{Host, Input};
+use crate::ipam::client::{Called, Sidecars};
 use crate::telemetry::allocator::AllocatorMetrics;
 use crate::telemetry::server::Readiness;
 
@@ -41,10 +41,16 @@ pub(super) struct World {
     writes: FuturesUnordered<Writing>,
     /// Writes that have not begun.
     waiting: VecDeque<Writing>,
+<<<<<<< HEAD
     /// Until when they may be sent.
     right: Right,
     /// Some write may still arrive though it was given up.
     late_writes: bool,
+=======
+    sidecars: Sidecars,
+    calls: FuturesUnordered<BoxFuture<'static, Called>>,
+    signals: [Signal; 3],
+>>>>>>> 88df6a0 (The allocator asks sidecars: gRPC over Unix sockets, and a sample sidecar)
     people: People,
     readiness: Readiness,
 }
@@ -90,8 +96,18 @@ impl World {
             writer: Writer::new(client.clone(), namespace),
             writes: FuturesUnordered::new(),
             waiting: VecDeque::new(),
+<<<<<<< HEAD
             right,
             late_writes: false,
+=======
+            sidecars: Sidecars::default(),
+            calls: FuturesUnordered::new(),
+            signals: [
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::quit())?,
+            ],
+>>>>>>> 88df6a0 (The allocator asks sidecars: gRPC over Unix sockets, and a sample sidecar)
             people: People::new(namespace, recorder, metrics),
             readiness,
         }
@@ -119,8 +135,21 @@ impl World {
         Some(Event::ActiveSubnets(subnets))
     }
 
+<<<<<<< HEAD
     fn written(&mut self, outcome: Outcome) -> Event {
         self.late_writes |= outcome.may_be_late();
+=======
+    fn called(&self, called: Called) -> Event {
+        self.people.count_call(&called);
+        if called.reply.result.is_err() {
+            let Called { socket, method, code, text, .. } = &called;
+            warn!(socket, ?method, code, text, "a sidecar did not do what it was asked");
+        }
+        Event::Ipam(called.reply)
+    }
+
+    fn written(&self, outcome: Outcome) -> Event {
+>>>>>>> 88df6a0 (The allocator asks sidecars: gRPC over Unix sockets, and a sample sidecar)
         self.people.count_write(&outcome);
         match &outcome.error {
             None => {}
@@ -138,10 +167,10 @@ impl Host for World {
     type Machine = Allocator;
     type Ended = Ended;
 
-    fn perform(&mut self, actions: Vec<Action>, facts: &mut VecDeque<Event>) {
+    fn perform(&mut self, actions: Vec<Action>, _: &mut VecDeque<Event>) {
         for action in actions {
             match action {
-                Action::Ipam(request) => facts.push_back(unanswered(&request)),
+                Action::Ipam(request) => self.calls.push(self.sidecars.ask(request)),
                 Action::Notice(notice) => self.people.tell(&notice),
                 Action::Patch(patch) => self.waiting.push_back(self.writer.patch(patch)),
                 Action::ReEvaluated { ticket, service, uid } => {
@@ -175,6 +204,9 @@ impl Host for World {
                 Some(outcome) = self.writes.next(), if !self.writes.is_empty() => {
                     return Ok(Input::Fact(self.written(outcome)));
                 }
+                Some(called) = self.calls.next(), if !self.calls.is_empty() => {
+                    return Ok(Input::Fact(self.called(called)));
+                }
                 heard = self.watches.next() => match heard {
                     Some(Heard::Event(event)) => return Ok(Input::Fact(*event)),
                     Some(Heard::Lease(event)) => self.subnets.handle(*event, Instant::now()),
@@ -198,8 +230,14 @@ impl Host for World {
     }
 }
 
+<<<<<<< HEAD
 /// The reply to a call of a sidecar.
 fn unanswered(request: &IpamRequest) -> Event {
     let result = Err(IpamError::Other { code: "UNIMPLEMENTED".to_owned() });
     Event::Ipam(IpamReply { ticket: request.ticket, result })
+=======
+fn stopped() -> Ended {
+    info!("stopping");
+    Ended::Stopped
+>>>>>>> 88df6a0 (The allocator asks sidecars: gRPC over Unix sockets, and a sample sidecar)
 }
