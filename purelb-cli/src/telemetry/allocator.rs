@@ -3,11 +3,8 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-<<<<<<< HEAD
 use prometheus_client::metrics::gauge::Gauge;
-=======
 use prometheus_client::metrics::histogram::Histogram;
->>>>>>> 88df6a0 (The allocator asks sidecars: gRPC over Unix sockets, and a sample sidecar)
 use prometheus_client::registry::Registry;
 
 use super::metrics::{ClientMetrics, WideGauge, counters, registered};

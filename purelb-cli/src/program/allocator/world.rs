@@ -41,16 +41,12 @@ pub(super) struct World {
     writes: FuturesUnordered<Writing>,
     /// Writes that have not begun.
     waiting: VecDeque<Writing>,
-<<<<<<< HEAD
     /// Until when they may be sent.
     right: Right,
     /// Some write may still arrive though it was given up.
     late_writes: bool,
-=======
     sidecars: Sidecars,
     calls: FuturesUnordered<BoxFuture<'static, Called>>,
-    signals: [Signal; 3],
->>>>>>> 88df6a0 (The allocator asks sidecars: gRPC over Unix sockets, and a sample sidecar)
     people: People,
     readiness: Readiness,
 }
@@ -96,18 +92,10 @@ impl World {
             writer: Writer::new(client.clone(), namespace),
             writes: FuturesUnordered::new(),
             waiting: VecDeque::new(),
-<<<<<<< HEAD
             right,
             late_writes: false,
-=======
             sidecars: Sidecars::default(),
             calls: FuturesUnordered::new(),
-            signals: [
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::quit())?,
-            ],
->>>>>>> 88df6a0 (The allocator asks sidecars: gRPC over Unix sockets, and a sample sidecar)
             people: People::new(namespace, recorder, metrics),
             readiness,
         }
@@ -135,10 +123,6 @@ impl World {
         Some(Event::ActiveSubnets(subnets))
     }
 
-<<<<<<< HEAD
-    fn written(&mut self, outcome: Outcome) -> Event {
-        self.late_writes |= outcome.may_be_late();
-=======
     fn called(&self, called: Called) -> Event {
         self.people.count_call(&called);
         if called.reply.result.is_err() {
@@ -148,8 +132,8 @@ impl World {
         Event::Ipam(called.reply)
     }
 
-    fn written(&self, outcome: Outcome) -> Event {
->>>>>>> 88df6a0 (The allocator asks sidecars: gRPC over Unix sockets, and a sample sidecar)
+    fn written(&mut self, outcome: Outcome) -> Event {
+        self.late_writes |= outcome.may_be_late();
         self.people.count_write(&outcome);
         match &outcome.error {
             None => {}
@@ -228,16 +212,4 @@ impl Host for World {
         self.people.metrics().client.config_loaded.set(i64::from(machine.is_ready()));
         None
     }
-}
-
-<<<<<<< HEAD
-/// The reply to a call of a sidecar.
-fn unanswered(request: &IpamRequest) -> Event {
-    let result = Err(IpamError::Other { code: "UNIMPLEMENTED".to_owned() });
-    Event::Ipam(IpamReply { ticket: request.ticket, result })
-=======
-fn stopped() -> Ended {
-    info!("stopping");
-    Ended::Stopped
->>>>>>> 88df6a0 (The allocator asks sidecars: gRPC over Unix sockets, and a sample sidecar)
 }
