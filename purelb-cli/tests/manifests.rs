@@ -50,8 +50,11 @@ impl Stage {
         let assets = control_plane::require::assets(&workspace)?;
         let kubectl = assets.program("kubectl").unwrap();
         let directory = Labs::of_this_user().and_then(|labs| labs.start()).unwrap();
-        let blueprint =
-            Blueprint { assets: Some(assets), purelb: Some(env!("CARGO_BIN_EXE_purelb").into()) };
+        let blueprint = Blueprint {
+            assets: Some(assets),
+            purelb: Some(env!("CARGO_BIN_EXE_purelb").into()),
+            ..Blueprint::default()
+        };
         let cluster = Cluster::build(directory, None, &Stop::default(), blueprint).unwrap();
         Some(Self { cluster, kubectl, programs: Vec::new() })
     }

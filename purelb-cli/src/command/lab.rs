@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 
 use purelb_k8s::control_plane::Assets;
 
+use crate::lab::bench::{self, BenchError, Case, Row};
 use crate::lab::campaign::{Plan, Setup, Verdict, campaign};
 use crate::lab::cluster::{Blueprint, Cluster, ClusterError};
 use crate::lab::demo::{Outcome, demo};
@@ -38,6 +39,18 @@ enum Command {
     ///
     /// The trials are kept in a file; a campaign that was ended goes on from there.
     Campaign(Campaign),
+    /// Measure how fast PureLB is and what it costs, beside what the API alone costs
+    Bench {
+        /// What to measure; everything if none is named
+        #[arg(value_enum)]
+        cases: Vec<Case>,
+        /// On a real control plane: a directory with etcd, kube-apiserver and kubectl
+        #[arg(long, value_name = "DIR")]
+        assets: Option<PathBuf>,
+        /// Keep the programs' logs in this directory
+        #[arg(long, value_name = "DIR")]
+        logs: Option<PathBuf>,
+    },
     /// Start a lab and keep it until Ctrl-C or `purelb lab down`
     Up {
         /// Keep the programs' logs in this directory
@@ -113,6 +126,9 @@ pub fn run(lab: Lab) -> ExitCode {
             Ok(directory) => measure(&directory, arguments),
             Err(code) => code,
         },
+        Command::Bench { cases, assets, logs } => prepare()
+            .and_then(|directory| time(&directory, cases, assets.as_deref(), logs))
+            .map_or_else(|code| code, |()| ExitCode::SUCCESS),
         Command::Up { logs, assets } => prepare()
             .and_then(|directory| up(directory, logs, assets.as_deref()))
             .map_or_else(|code| code, |()| ExitCode::SUCCESS),
@@ -162,10 +178,32 @@ fn measure(directory: &Directory, arguments: Campaign) -> ExitCode {
     }
 }
 
+fn time(
+    directory: &Directory,
+    cases: Vec<Case>,
+    assets: Option<&Path>,
+    logs: Option<PathBuf>,
+) -> Result<(), ExitCode> {
+    let cases = if cases.is_empty() { Case::ALL.to_vec() } else { cases };
+    let assets = assets.map(Assets::in_directory).transpose().map_err(|error| complain(&error))?;
+    let plan = bench::Plan { cases, assets, logs };
+    let stop = Stop::default();
+    let tell = |row: &Row| eprintln!("{}: {} ({})", row.what, row.measured, row.beside);
+    match bench::bench(directory, &plan, &stop, tell) {
+        Ok(rows) => {
+            // Without a reader it was of no use anyway.
+            let _ = write!(std::io::stdout(), "{}", bench::table(&rows));
+            Ok(())
+        }
+        Err(BenchError::Interrupted) => Err(ExitCode::from(130)),
+        Err(error) => Err(complain(&error)),
+    }
+}
+
 fn up(directory: Directory, logs: Option<PathBuf>, assets: Option<&Path>) -> Result<(), ExitCode> {
     let stop = Stop::default();
     let assets = assets.map(Assets::in_directory).transpose().map_err(|error| complain(&error))?;
-    let blueprint = Blueprint { assets, ..Blueprint::default() };
+    let blueprint = Blueprint { pods: assets.is_some(), assets, purelb: None };
     let mut cluster = match start(directory, logs, &stop, blueprint) {
         Ok(cluster) => cluster,
         Err(_) if stop.is_requested() => return Ok(()),

@@ -33,7 +33,7 @@ pub struct Api {
 
 #[derive(Debug)]
 enum Server {
-    Memory,
+    Memory(MemoryApi),
     Real {
         // The way in first, then what it leads to.
         _forwarder: Background,
@@ -56,7 +56,7 @@ impl Api {
         }
         let (outside, inside) = addresses;
         let client = Client::new(outside);
-        Ok(Self { outside, inside, client, server: Server::Memory })
+        Ok(Self { outside, inside, client, server: Server::Memory(memory) })
     }
 
     /// Starts a real API server in `hub`, with PureLB's definitions and an audit log. It keeps its
@@ -105,7 +105,7 @@ impl Api {
     /// Where the user finds it.
     pub fn url(&self) -> String {
         match &self.server {
-            Server::Memory => format!("http://{}", self.outside),
+            Server::Memory(_) => format!("http://{}", self.outside),
             Server::Real { .. } => format!("https://{}", self.outside),
         }
     }
@@ -125,10 +125,18 @@ impl Api {
         self.kubeconfig_at(self.inside, KUBE_PROXY)
     }
 
+    /// The in-memory API, if it is that.
+    pub fn memory(&self) -> Option<&MemoryApi> {
+        match &self.server {
+            Server::Memory(memory) => Some(memory),
+            Server::Real { .. } => None,
+        }
+    }
+
     /// The real control plane, if it is that.
     pub fn plane(&mut self) -> Option<&mut ControlPlane> {
         match &mut self.server {
-            Server::Memory => None,
+            Server::Memory(_) => None,
             Server::Real { plane, .. } => Some(plane),
         }
     }
@@ -136,7 +144,7 @@ impl Api {
     fn kubeconfig_at(&self, address: SocketAddr, user: &str) -> String {
         match &self.server {
             // It asks nobody who they are.
-            Server::Memory => MemoryApi::kubeconfig(&format!("http://{address}")),
+            Server::Memory(_) => MemoryApi::kubeconfig(&format!("http://{address}")),
             Server::Real { plane, .. } => plane.kubeconfig_at(address, user),
         }
     }

@@ -31,7 +31,7 @@ const PROXY_KUBECONFIG: &str = "kubeconfig-kube-proxy";
 /// How long all programs together may take to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long one agent may take to stop: somewhat longer than it gives itself.
+/// How long one program may take to stop: somewhat longer than it gives itself.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A running cluster. Dropping it kills and removes everything;
@@ -62,9 +62,11 @@ pub struct Cluster {
 /// What a cluster is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Blueprint {
-    /// The programs of a real control plane. With them each node has kube-proxy and a pod; without,
-    /// the API is in memory, and each node answers itself.
+    /// The programs of a real control plane; without, the API is in memory.
     pub assets: Option<Assets>,
+    /// Whether each node has a pod and kube-proxy to lead to it, which takes a real control plane;
+    /// without, each node answers itself.
+    pub pods: bool,
     /// The `purelb` to run; this very program if none is given.
     pub purelb: Option<PathBuf>,
 }
@@ -129,10 +131,11 @@ impl Cluster {
             }
             Some(assets) => {
                 let api = Api::real(&background, topology.hub(), assets, &directory)?;
-                (api, Pod::on_each_node(&topology)?)
+                let pods = blueprint.pods.then(|| Pod::on_each_node(&topology));
+                (api, pods.transpose()?.unwrap_or_default())
             }
         };
-        if blueprint.assets.is_none() {
+        if pods.is_empty() {
             for node in topology.nodes() {
                 let what = format!("serve HTTP on {}", node.name());
                 responder::serve(&background, node).map_err(failed(what))?;
@@ -172,9 +175,15 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts the allocator and an agent on each node; on a real control plane kube-proxy too.
+    /// Starts the allocator and an agent on each node, and kube-proxy where there are pods.
     pub fn start_programs(&mut self) -> Result<(), ClusterError> {
         self.start_proxies()?;
+        self.start_allocator()?;
+        (0..self.agents.len()).try_for_each(|node| self.start_agent(node))
+    }
+
+    /// Starts the allocator; one that runs is killed.
+    pub fn start_allocator(&mut self) -> Result<(), ClusterError> {
         let allocator = self.launch(
             self.topology.hub(),
             "allocator",
@@ -182,7 +191,14 @@ impl Cluster {
             "allocator.log",
         )?;
         self.allocator = Some(allocator);
-        (0..self.agents.len()).try_for_each(|node| self.start_agent(node))
+        Ok(())
+    }
+
+    /// Asks the allocator to stop and waits until it did; `None` if it had to be killed.
+    pub fn stop_allocator(&mut self) -> io::Result<Option<ExitStatus>> {
+        let Some(mut allocator) = self.allocator.take() else { return Ok(None) };
+        allocator.ask_to_end()?;
+        allocator.wait(STOP_PATIENCE)
     }
 
     /// The network.
@@ -349,7 +365,9 @@ impl Cluster {
 
     /// Starts kube-proxy on each node, where there are pods for it to lead to.
     fn start_proxies(&mut self) -> Result<(), ClusterError> {
-        let Some(assets) = &self.blueprint.assets else { return Ok(()) };
+        let Some(assets) = self.blueprint.assets.as_ref().filter(|_| !self.pods.is_empty()) else {
+            return Ok(());
+        };
         let proxy = assets.program("kube-proxy").map_err(PlaneError::from)?;
         for node in self.topology.nodes() {
             let name = node.name();
