@@ -10,6 +10,23 @@ use crate::store::Object;
 /// The mark that every address of ours carries in `IFA_PROTO` (kernel 5.18 and later).
 pub const OUR_MARK: u8 = 0xB7;
 
+/// How an agent tells its own addresses from those of others.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ownership {
+    /// By their mark, [`OUR_MARK`].
+    #[default]
+    Mark,
+    /// By where they are, for kernels that keep no mark (before 5.18): inside a known pool and on an
+    /// interface that this node's addresses go to, and looking as the agent puts them there; or put
+    /// there by this very process.
+    ///
+    /// On a local interface an IPv4 address so has to be a `secondary` one of its subnet, and an IPv6
+    /// one to have been added without duplicate address detection: an address of the host itself
+    /// stays even where a pool overlaps it. Of the virtual interface everything within a pool counts.
+    PoolAndLink,
+}
+
 /// An address family.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -206,6 +223,31 @@ pub struct AddressFlags {
     pub secondary: bool,
     /// IPv6 duplicate address detection is still running.
     pub tentative: bool,
+}
+
+/// Another station said that it has an address: by an ARP packet (RFC 5227 §2.4), or by neighbour
+/// discovery (RFC 4861 §4.3, §4.4).
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sighting {
+    /// The address.
+    pub ip: IpAddr,
+    /// The link that it was heard on.
+    pub link: LinkIndex,
+    /// The Ethernet address that it is said to be at.
+    pub mac: Mac,
+}
+
+/// An Ethernet address, printed as `02:00:00:00:00:01`.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
 }
 
 /// How far an address is valid (`ifa_scope`).

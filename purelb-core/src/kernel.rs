@@ -33,8 +33,29 @@ pub enum KernelAction {
         /// Its alias.
         alias: String,
     },
+    /// Begin to tell of other stations that say they have an address: each is an
+    /// [`Event::Sighted`](crate::node::Event::Sighted). What was said before is not told.
+    Heed {
+        /// The address, on this host or not.
+        ip: IpAddr,
+        /// The link to listen on.
+        link: LinkIndex,
+    },
+    /// Ask on a link whether another station has an address: an ARP probe (RFC 5227 §2.1.1) or a
+    /// neighbour solicitation from nobody (RFC 4862 §5.4.2). An answer is told if it is heeded.
+    Probe {
+        /// The address.
+        ip: IpAddr,
+        /// The link.
+        link: LinkIndex,
+    },
     /// Take an address off a link.
     RemoveAddress(AddressKey),
+    /// Delete the virtual interface, if it is still the one with this name.
+    DeleteVirtual {
+        /// The link.
+        link: LinkIndex,
+    },
     /// Change a link's alias.
     SetAlias {
         /// The link.
@@ -48,6 +69,13 @@ pub enum KernelAction {
         link: LinkIndex,
         /// The settings to change.
         settings: Vec<(ConfKey, i32)>,
+    },
+    /// No longer tell of other stations that say they have an address.
+    Unheed {
+        /// The address.
+        ip: IpAddr,
+        /// The link.
+        link: LinkIndex,
     },
 }
 

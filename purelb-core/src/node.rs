@@ -1,7 +1,9 @@
 //! The agent of one node: puts the addresses of Services on the right interface of its host.
 
 mod advertise;
+mod agenda;
 mod announce;
+mod conflict;
 mod contact;
 mod decide;
 mod facts;
@@ -9,9 +11,11 @@ mod guard;
 mod hold;
 mod local;
 mod notice;
+mod ownership;
 mod prolong;
 mod reconcile;
 mod report;
+mod restore;
 mod surrender;
 mod verdict;
 mod view;
@@ -25,7 +29,7 @@ use ipnet::IpNet;
 
 use crate::config::{LbNodeAgent, LocalSpec, Node, OnStop};
 use crate::group::ServiceGroup;
-use crate::host::{Address, Family, Link, LinkIndex, Route};
+use crate::host::{Address, AddressKey, Family, Link, LinkIndex, Ownership, Route, Sighting};
 use crate::kernel::{KernelAction, KernelOutcome};
 use crate::lease::{LeaseEvent, LeaseWrite};
 use crate::machine::{Deadline, Machine};
@@ -37,7 +41,7 @@ use crate::store::{Change, Store};
 use crate::time::{Origin, Tick};
 
 pub use guard::{Maker, Note, changes as guard_changes, is_guarded};
-pub use notice::{AgentRef, NodeNotice, ServiceRef};
+pub use notice::{AgentRef, NodeNotice, Restoring, ServiceRef};
 pub use verdict::{Exclusion, NotConfigured, Verdict, Withheld};
 pub use view::{AddressView, ConfigView, HostFacts, LeaseView, LocalView, View};
 
@@ -75,6 +79,8 @@ pub enum Event {
     Routes(Change<Route>),
     /// Services of the cluster.
     Services(Change<Service>),
+    /// Another station said that it has an address that is heeded ([`KernelAction::Heed`]).
+    Sighted(Sighting),
     /// The host has slept: its boot clock ran ahead of its monotonic one.
     Slept,
     /// The process is to stop.
@@ -134,6 +140,7 @@ pub struct NodeAgent {
     origin: Origin,
     me: NodeName,
     now: Tick,
+    ownership: Ownership,
 
     addresses: facts::Addresses,
     agents: Store<LbNodeAgent>,
@@ -154,6 +161,8 @@ pub struct NodeAgent {
     /// The addresses for which it matters where endpoints are.
     narrowed: BTreeSet<IpAddr>,
     watches_endpoints: bool,
+    /// The virtual interface, if it is there.
+    virtual_index: Option<LinkIndex>,
     /// The IPv4 subnets of the host's own addresses, by link.
     cards: Vec<(LinkIndex, IpNet)>,
     contact: contact::Contact,
@@ -163,6 +172,10 @@ pub struct NodeAgent {
     hold: hold::Hold,
     bursts: advertise::Bursts,
     claims: announce::Claims,
+    conflicts: conflict::Conflicts,
+    losses: restore::Losses,
+    /// The addresses of others that people were told of, with their link's name and the Services.
+    foreign: BTreeMap<IpAddr, BTreeMap<AddressKey, (String, Vec<ServiceRef>)>>,
     stopping: Option<OnStop>,
     actions: VecDeque<Action>,
 }
@@ -193,6 +206,8 @@ struct Dirty {
     config: bool,
     /// What the local interfaces are.
     local: bool,
+    /// Whose the addresses are.
+    ownership: bool,
     /// The virtual interface and the guards.
     virtual_link: bool,
 }
@@ -204,6 +219,7 @@ impl NodeAgent {
             origin: Origin::new(start),
             me: settings.node.clone(),
             now: Tick::START,
+            ownership: Ownership::Mark,
             addresses: facts::Addresses::default(),
             agents: Store::default(),
             endpoints: Store::default(),
@@ -220,6 +236,7 @@ impl NodeAgent {
             ingress: BTreeMap::new(),
             narrowed: BTreeSet::new(),
             watches_endpoints: false,
+            virtual_index: None,
             cards: Vec::new(),
             contact: contact::Contact::default(),
             surrendered: surrender::Surrendered::default(),
@@ -227,6 +244,9 @@ impl NodeAgent {
             hold: hold::Hold::default(),
             bursts: advertise::Bursts::default(),
             claims: announce::Claims::default(),
+            conflicts: conflict::Conflicts::default(),
+            losses: restore::Losses::default(),
+            foreign: BTreeMap::new(),
             stopping: None,
             actions: VecDeque::new(),
         }
@@ -236,6 +256,12 @@ impl NodeAgent {
     #[cfg(feature = "mutations")]
     pub fn mutate(&mut self, mutation: crate::mutation::Mutation) {
         self.membership.mutate(mutation);
+    }
+
+    /// With another way of telling its own addresses from those of others.
+    #[must_use]
+    pub fn with_ownership(self, ownership: Ownership) -> Self {
+        Self { ownership, ..self }
     }
 
     /// What was decided about `ip`; `None` if no Service of ours asks for it, or before everything
@@ -266,7 +292,9 @@ impl NodeAgent {
             Some(_) if !self.is_ready() => true,
             Some(OnStop::Keep) => self.membership.has_left() && self.hold.is_extended(self.right()),
             Some(OnStop::Release) => {
-                self.membership.has_left() && self.addresses.has_none_of_ours()
+                self.membership.has_left()
+                    && self.addresses.has_none_of_ours()
+                    && self.has_left_virtual()
             }
         }
     }
@@ -353,15 +381,25 @@ impl NodeAgent {
                 }
                 return;
             }
-            self.hold.start(&self.addresses, &self.membership, &self.links);
-            self.dirty = Dirty { all: true, config: true, ..Dirty::default() };
+            self.find_virtual_link();
+            self.dirty = Dirty { all: true, config: true, ownership: true, ..Dirty::default() };
         }
+        let is_start = self.config.is_none();
         self.refresh_config();
         self.refresh_local();
+        self.refresh_ownership();
+        if is_start {
+            self.hold.start(&self.addresses, &self.membership, &self.links);
+        }
         self.expire();
+        self.ask_again();
+        self.end_pauses();
         // Reporting what is served, or what was taken off, can change whose an address is.
         loop {
             self.reconcile_dirty();
+            if self.hold.must_tidy() {
+                break;
+            }
             let report = self.host_report();
             if self.membership.handle_host(report, self.now) == Standings::Same && !self.dirty.all {
                 break;
@@ -427,6 +465,8 @@ impl Machine for NodeAgent {
             self.bursts.deadline(),
             self.claims.deadline(),
             self.surrendered.deadline(),
+            self.conflicts.deadline(),
+            self.losses.deadline(),
         ]
         .into_iter()
         .flatten()

@@ -88,6 +88,40 @@ impl Announcement {
     }
 }
 
+/// What asks whether another station has an address, sent from the link with this Ethernet address.
+///
+/// It says nothing of the sender's own address, so that nobody learns from it: an ARP probe (RFC 5227
+/// §2.1.1), or a solicitation from the unspecified address (RFC 4862 §5.4.2), which is answered to
+/// all nodes.
+pub fn probe(ip: IpAddr, mac: [u8; 6]) -> Frame {
+    match ip {
+        IpAddr::V4(ip) => Frame {
+            to: BROADCAST,
+            from: mac,
+            packet: Packet::Arp {
+                operation: ArpOperation::Request,
+                sender_mac: mac,
+                sender: Ipv4Addr::UNSPECIFIED,
+                target_mac: [0; 6],
+                target: ip,
+            },
+        },
+        IpAddr::V6(ip) => {
+            let (group, group_mac) = solicited_node(ip);
+            Frame {
+                to: group_mac,
+                from: mac,
+                packet: Packet::Solicitation {
+                    source: Ipv6Addr::UNSPECIFIED,
+                    destination: group,
+                    target: ip,
+                    mac: None,
+                },
+            }
+        }
+    }
+}
+
 /// Where a node listens for questions about its address (RFC 4291 §2.7.1), and the Ethernet address
 /// of that group (RFC 2464 §7).
 fn solicited_node(ip: Ipv6Addr) -> (Ipv6Addr, [u8; 6]) {

@@ -83,6 +83,13 @@ fn create(name: &str, kind: InfoKind, flags: LinkFlags) -> Request {
     Request { message: RouteNetlinkMessage::NewLink(message), flags: NLM_F_CREATE | NLM_F_EXCL }
 }
 
+/// Deletes a link.
+pub(crate) fn delete_link(link: LinkIndex) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = link.0;
+    Request { message: RouteNetlinkMessage::DelLink(message), flags: 0 }
+}
+
 /// Sets the alias of the link of this name.
 pub(crate) fn set_alias_by_name(name: &str, alias: &str) -> Request {
     let mut message = LinkMessage::default();

@@ -9,9 +9,11 @@ use purelb_core::host::{AddressKey, Family, LinkIndex, Scope};
 use purelb_core::kernel::{KernelAction, KernelError, KernelOutcome, Lifetime, NewAddress};
 use purelb_core::time::{Origin, Tick};
 
-use crate::advertise::{Announcement, Gateway};
+use crate::advertise::{self, Announcement, Gateway};
 use crate::clock::{self, Clock, Left};
+use crate::ears::Ears;
 use crate::encode;
+use crate::frame::Frame;
 use crate::mirror::{HostChange, Mirror};
 use crate::packet::PacketSocket;
 use crate::socket::{BATCH, Request, RequestSocket, errno_text};
@@ -39,6 +41,7 @@ pub struct Kernel {
     watch: Watch,
     requests: RequestSocket,
     packets: Option<PacketSocket>,
+    ears: Ears,
     clock: Clock,
 }
 
@@ -84,17 +87,23 @@ impl Kernel {
             requests: RequestSocket::open()?,
             // In this namespace, whatever thread sends by it later.
             packets: PacketSocket::open().ok(),
+            ears: Ears::default(),
             clock: Clock::start(origin),
         })
     }
 
-    /// Waits for the next fact; see [`Watch::next`].
+    /// Waits for the next fact; see [`Watch::next`]. Nothing is lost if the future is dropped.
     ///
     /// # Errors
     ///
     /// If facts can no longer be had.
     pub async fn next(&mut self) -> Result<HostChange, WatchError> {
-        self.watch.next().await
+        // Cancel-safe, both: what was not handed out stays.
+        tokio::select! {
+            biased;
+            change = self.watch.next() => change,
+            sighting = self.ears.next() => Ok(HostChange::Sighted(sighting)),
+        }
     }
 
     /// What is known of the kernel now. It may be ahead of the facts handed out.
@@ -135,6 +144,7 @@ impl Kernel {
     pub fn apply(&mut self, actions: Vec<KernelAction>) -> Vec<KernelOutcome> {
         let mut outcomes: Outcomes = vec![None; actions.len()];
         let mut pending = Vec::new();
+        self.listen(&actions, &mut outcomes);
         for (slot, action) in actions.iter().enumerate() {
             let step = match action {
                 KernelAction::AddAddress(new) => Step::Add(*new),
@@ -148,6 +158,15 @@ impl Kernel {
                 KernelAction::CreateVirtual { name, alias } => {
                     self.flush(&mut pending, &mut outcomes);
                     outcomes[slot] = Some(self.create_virtual(name, alias));
+                    continue;
+                }
+                KernelAction::DeleteVirtual { link } => {
+                    Step::Set(*link, encode::delete_link(*link))
+                }
+                KernelAction::Heed { .. } | KernelAction::Unheed { .. } => continue,
+                KernelAction::Probe { ip, link } => {
+                    self.flush(&mut pending, &mut outcomes);
+                    outcomes[slot] = Some(self.probe(*ip, *link));
                     continue;
                 }
                 KernelAction::Advertise { ip, link, gateway, until } => {
@@ -270,6 +289,63 @@ impl Kernel {
         answers.pop().unwrap_or(Ok(()))
     }
 
+    /// Listens for other addresses than before, all at once and ahead of everything else: an answer
+    /// may come at any moment after.
+    fn listen(&mut self, actions: &[KernelAction], outcomes: &mut Outcomes) {
+        let is_about = |action: &KernelAction| {
+            matches!(action, KernelAction::Heed { .. } | KernelAction::Unheed { .. })
+        };
+        if !actions.iter().any(is_about) {
+            return;
+        }
+        self.ears.drain();
+        for (action, outcome) in actions.iter().zip(&mut *outcomes) {
+            match action {
+                KernelAction::Heed { ip, link } => {
+                    // Where there is no Ethernet nobody is asked for addresses.
+                    let has_neighbours =
+                        self.mirror().link(*link).is_some_and(|link| link.mac.is_some());
+                    *outcome = Some(match has_neighbours {
+                        true => self.ears.heed(*ip, *link).map_err(|error| failed(&error)),
+                        false => Ok(()),
+                    });
+                }
+                KernelAction::Unheed { ip, link } => {
+                    self.ears.unheed(*ip, *link);
+                    *outcome = Some(Ok(()));
+                }
+                KernelAction::AddAddress(_)
+                | KernelAction::Advertise { .. }
+                | KernelAction::CreateVirtual { .. }
+                | KernelAction::DeleteVirtual { .. }
+                | KernelAction::Probe { .. }
+                | KernelAction::RemoveAddress(_)
+                | KernelAction::SetAlias { .. }
+                | KernelAction::SetConf { .. } => {}
+            }
+        }
+        if let Err(error) = self.ears.attune() {
+            tracing::warn!(%error, "cannot listen for other stations with our addresses");
+        }
+    }
+
+    /// Asks whether another station has an address. Where there is no Ethernet there is none.
+    fn probe(&mut self, ip: IpAddr, link: LinkIndex) -> Result<(), KernelError> {
+        let found = self.mirror().link(link).ok_or_else(|| refused(libc::ENODEV))?;
+        match found.mac {
+            Some(mac) => self.send(link, &advertise::probe(ip, mac)),
+            None => Ok(()),
+        }
+    }
+
+    fn send(&mut self, link: LinkIndex, frame: &Frame) -> Result<(), KernelError> {
+        let packets = match &mut self.packets {
+            Some(packets) => packets,
+            none => none.insert(PacketSocket::open().map_err(|error| failed(&error))?),
+        };
+        packets.send(link, frame).map_err(|error| failed(&error))
+    }
+
     fn advertise(
         &mut self,
         ip: IpAddr,
@@ -296,11 +372,7 @@ impl Kernel {
             if until.is_some_and(|until| self.clock.now() >= until) {
                 return Err(KernelError::PastDeadline);
             }
-            let packets = match &mut self.packets {
-                Some(packets) => packets,
-                none => none.insert(PacketSocket::open().map_err(|error| failed(&error))?),
-            };
-            packets.send(link, &frame).map_err(|error| failed(&error))?;
+            self.send(link, &frame)?;
         }
         Ok(())
     }

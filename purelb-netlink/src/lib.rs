@@ -15,6 +15,7 @@ pub mod advertise;
 mod capture;
 mod clock;
 pub mod decode;
+mod ears;
 mod encode;
 pub mod frame;
 mod kernel;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use purelb_core::host::{Address, AddressKey, Family, Link, LinkIndex, Route};
+use purelb_core::host::{Address, AddressKey, Family, Link, LinkIndex, Route, Sighting};
 use purelb_core::store::{Change, Object};
 
 use crate::decode::Message;
@@ -20,6 +20,8 @@ pub enum HostChange {
     Links(Change<Link>),
     /// About the routes of its main table.
     Routes(Change<Route>),
+    /// Another station said that it has an address that is heeded. No mirror tells this.
+    Sighted(Sighting),
 }
 
 /// What can be asked for.

@@ -1,6 +1,8 @@
 //! Packet sockets: Ethernet frames out of and into a link.
 
 use std::io;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use purelb_core::host::LinkIndex;
@@ -32,7 +34,16 @@ impl PacketSocket {
 
     /// Starts to receive the ARP and neighbour discovery frames that come in by a link.
     pub(crate) fn listen(&self, link: LinkIndex) -> io::Result<()> {
-        sys::attach_filter(self.0.as_fd(), NEIGHBOUR_FRAMES)?;
+        self.listen_to(link, Ipv4Addr::UNSPECIFIED..=Ipv4Addr::BROADCAST)
+    }
+
+    /// Like [`Self::listen`], but of ARP only what one of these senders says.
+    pub(crate) fn listen_to(
+        &self,
+        link: LinkIndex,
+        senders: RangeInclusive<Ipv4Addr>,
+    ) -> io::Result<()> {
+        self.heed_senders(&senders)?;
         let ethertype = libc::ETH_P_ALL as u16;
         bind(&self.0, &sys::LinkAddress { link, ethertype, mac: [0; 6] })?;
         Ok(())
@@ -44,6 +55,11 @@ impl PacketSocket {
         set_socket_recv_buffer_size_force(&self.0, bytes)
             .or_else(|_| set_socket_recv_buffer_size(&self.0, bytes))?;
         Ok(())
+    }
+
+    /// Has ARP from other senders than these dropped.
+    pub(crate) fn heed_senders(&self, senders: &RangeInclusive<Ipv4Addr>) -> io::Result<()> {
+        sys::attach_filter(self.0.as_fd(), &neighbour_frames(senders))
     }
 
     /// Receives the bytes of one frame, as many as fit.
@@ -64,22 +80,30 @@ impl AsRawFd for PacketSocket {
     }
 }
 
-/// Lets pass what comes in and is ARP, or ICMPv6 of type 135 or 136 without extension headers.
-const NEIGHBOUR_FRAMES: &[Instruction] = &[
-    (LOAD_BYTE, 0, 0, PACKET_TYPE),
-    (JUMP_EQUAL, 9, 0, libc::PACKET_OUTGOING as u32),
-    (LOAD_HALF, 0, 0, 12),
-    (JUMP_EQUAL, 6, 0, crate::frame::ETHERTYPE_ARP as u32),
-    (JUMP_EQUAL, 0, 6, crate::frame::ETHERTYPE_IPV6 as u32),
-    (LOAD_BYTE, 0, 0, 14 + 6),
-    (JUMP_EQUAL, 0, 4, libc::IPPROTO_ICMPV6 as u32),
-    (LOAD_BYTE, 0, 0, 14 + 40),
-    (JUMP_GREATER, 2, 0, 136),
-    (JUMP_GREATER, 0, 1, 134),
-    (RETURN, 0, 0, u32::MAX),
-    (RETURN, 0, 0, 0),
-];
+/// Lets pass what comes in and is ARP from one of these senders, or ICMPv6 of type 135 or 136 without
+/// extension headers.
+fn neighbour_frames(senders: &RangeInclusive<Ipv4Addr>) -> [Instruction; 15] {
+    [
+        (LOAD_BYTE, 0, 0, PACKET_TYPE),
+        (JUMP_EQUAL, 12, 0, libc::PACKET_OUTGOING as u32),
+        (LOAD_HALF, 0, 0, 12),
+        (JUMP_EQUAL, 6, 0, crate::frame::ETHERTYPE_ARP as u32),
+        (JUMP_EQUAL, 0, 9, crate::frame::ETHERTYPE_IPV6 as u32),
+        (LOAD_BYTE, 0, 0, 14 + 6),
+        (JUMP_EQUAL, 0, 7, libc::IPPROTO_ICMPV6 as u32),
+        (LOAD_BYTE, 0, 0, 14 + 40),
+        (JUMP_GREATER, 5, 0, 136),
+        (JUMP_GREATER, 3, 4, 134),
+        (LOAD_WORD, 0, 0, 14 + 14),
+        (JUMP_NOT_BELOW, 0, 2, senders.start().to_bits()),
+        (JUMP_GREATER, 1, 0, senders.end().to_bits()),
+        (RETURN, 0, 0, u32::MAX),
+        (RETURN, 0, 0, 0),
+    ]
+}
 
+const LOAD_WORD: u16 = 0x20;
+const JUMP_NOT_BELOW: u16 = 0x35;
 const LOAD_BYTE: u16 = 0x30;
 const LOAD_HALF: u16 = 0x28;
 const JUMP_EQUAL: u16 = 0x15;

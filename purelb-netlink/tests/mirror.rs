@@ -29,6 +29,7 @@ impl Facts {
             HostChange::Addresses(change) => drop(self.addresses.apply(change)),
             HostChange::Links(change) => drop(self.links.apply(change)),
             HostChange::Routes(change) => drop(self.routes.apply(change)),
+            HostChange::Sighted(_) => {}
         }
     }
 

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use prometheus_client::registry::Registry;
+use purelb_core::host::Ownership;
 use purelb_core::membership::{DEFAULT_DURATION, MIN_DURATION, Settings};
 use purelb_core::node::NodeAgent;
 use purelb_core::time::Origin;
 use purelb_k8s::go_duration;
 use purelb_netlink::{Kernel, LockError, NamespaceLock, WatchError};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::driver::drive;
 use crate::telemetry::agent::AgentMetrics;
@@ -74,13 +75,19 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let listening = args.common.listen()?;
     let client = args.common.connect("purelb-lbnodeagent").await?;
     let kernel = Kernel::open(Origin::new(start))?;
-    if !kernel.marks_supported() {
-        return Err(Failure::KernelTooOld);
+    let ownership = match kernel.marks_supported() {
+        true => Ownership::Mark,
+        false => Ownership::PoolAndLink,
+    };
+    if ownership == Ownership::PoolAndLink {
+        warn!(
+            "this kernel does not keep the mark of an address (IFA_PROTO, Linux 5.18): addresses inside a pool on an interface that PureLB uses are taken for PureLB's"
+        );
     }
 
     let (desk, questions) = desk();
     let pages = Pages::from([("/view", desk.page(|agent: &NodeAgent, _| agent.view()))]);
-    let mut machine = NodeAgent::new(settings.clone(), start);
+    let mut machine = NodeAgent::new(settings.clone(), start).with_ownership(ownership);
     let mut world =
         World::new(client, &namespace, &settings, kernel, questions, metrics, readiness.clone())
             .map_err(daemon::Failure::Signals)?;
@@ -122,10 +129,6 @@ enum Failure {
     #[error(transparent)]
     Kernel(#[from] WatchError),
     #[error(
-        "this kernel does not keep the mark of an address (IFA_PROTO): Linux 5.18 or later is needed to tell PureLB's addresses from others"
-    )]
-    KernelTooOld,
-    #[error(
         "--lease-duration (PURELB_LEASE_DURATION) is {duration:?}: it must be at least {MIN_DURATION:?}, or there is no time to renew it"
     )]
     LeaseTooShort { duration: Duration },
@@ -140,11 +143,9 @@ impl ExitStatus for Failure {
         match self {
             Self::LeaseTooShort { .. } => ExitCode::from(2),
             Self::Daemon(failure) => failure.exit_code(),
-            Self::BootId(_)
-            | Self::Kernel(_)
-            | Self::KernelTooOld
-            | Self::Lock(_)
-            | Self::Unfinished => ExitCode::FAILURE,
+            Self::BootId(_) | Self::Kernel(_) | Self::Lock(_) | Self::Unfinished => {
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -1,10 +1,13 @@
 //! The node agent's metrics.
 
+use std::net::IpAddr;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use purelb_core::host::Mac;
 
 use super::metrics::{ClientMetrics, counter, counters, registered};
 
@@ -15,6 +18,8 @@ pub struct AgentMetrics {
     pub client: ClientMetrics,
     /// `purelb_lbnodeagent_announced`
     pub announced: Family<Announced, Gauge>,
+    /// `purelb_lbnodeagent_address_conflict`
+    pub conflicts: Family<Conflict, Gauge>,
     /// `purelb_lbnodeagent_garp_sent_total`
     pub garp_sent: Counter,
     /// `purelb_lbnodeagent_garp_errors_total`
@@ -54,6 +59,28 @@ pub struct Announced {
     pub ip: String,
 }
 
+/// An address of a Service that something else has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Conflict {
+    /// The address.
+    pub ip: String,
+    /// The interface that it is on, or was heard on.
+    pub interface: String,
+    /// The Ethernet address of the other station; empty if this host itself has it otherwise.
+    pub mac: String,
+}
+
+impl Conflict {
+    /// With another station, or with this host itself.
+    pub fn new(ip: IpAddr, interface: &str, mac: Option<Mac>) -> Self {
+        Self {
+            ip: ip.to_string(),
+            interface: interface.to_owned(),
+            mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
 /// An address family.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfFamily {
@@ -91,6 +118,12 @@ impl AgentMetrics {
                 registry,
                 "purelb_lbnodeagent_announced",
                 "1 for each address of a Service that this node has",
+                Family::default(),
+            ),
+            conflicts: registered(
+                registry,
+                "purelb_lbnodeagent_address_conflict",
+                "1 for each address of a Service that another station on the network has, or this host itself",
                 Family::default(),
             ),
             garp_sent,

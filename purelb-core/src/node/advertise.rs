@@ -10,48 +10,67 @@ use crate::kernel::KernelAction;
 use crate::time::Tick;
 
 use super::NodeAgent;
+use super::agenda::Agenda;
 use super::verdict::Verdict;
 
 /// The gratuitous ARPs and neighbour advertisements that are still to be sent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bursts {
     of: BTreeMap<AddressKey, Burst>,
+    next: Agenda<AddressKey>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Burst {
-    next: Tick,
     left: u32,
     interval: Duration,
+    first: First,
+}
+
+/// Whether nobody of ours is known to have held an address before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum First {
+    /// Others are asked whether they have it.
+    Fresh,
+    /// Its holder before may still be what others know.
+    Moved,
 }
 
 impl Bursts {
     /// An address has appeared.
-    pub(super) fn begin(&mut self, key: AddressKey, garp: &GarpConfig, now: Tick) {
+    pub(super) fn begin(&mut self, key: AddressKey, first: First, garp: &GarpConfig, now: Tick) {
         if garp.enabled {
-            let next = now + garp.initial_delay;
-            self.of.insert(key, Burst { next, left: garp.count, interval: garp.interval });
+            self.of.insert(key, Burst { left: garp.count, interval: garp.interval, first });
+            self.next.put(key, now + garp.initial_delay);
         }
     }
 
     /// It is gone.
     pub(super) fn stop(&mut self, key: &AddressKey) {
         self.of.remove(key);
+        self.next.remove(key);
     }
 
     pub(super) fn deadline(&self) -> Option<(Tick, &'static str)> {
-        self.of.values().map(|burst| (burst.next, "advertise")).min()
+        self.next.first().map(|at| (at, "advertise"))
     }
 
     /// Those that are due now.
-    fn take_due(&mut self, now: Tick) -> Vec<AddressKey> {
-        let due: Vec<AddressKey> =
-            self.of.iter().filter(|(_, burst)| burst.next <= now).map(|(key, _)| *key).collect();
-        for burst in self.of.values_mut().filter(|burst| burst.next <= now) {
-            burst.left = burst.left.saturating_sub(1);
-            burst.next = now + burst.interval;
+    fn take_due(&mut self, now: Tick) -> Vec<(AddressKey, First)> {
+        let mut due = Vec::new();
+        while let Some(key) = self.next.take_due(now) {
+            due.extend(self.of.get(&key).map(|burst| (key, burst.first)));
         }
-        self.of.retain(|_, burst| burst.left > 0);
+        for (key, _) in &due {
+            let Some(burst) = self.of.get_mut(key) else { continue };
+            burst.left = burst.left.saturating_sub(1);
+            let interval = burst.interval;
+            if burst.left == 0 {
+                self.of.remove(key);
+            } else {
+                self.next.put(*key, now + interval);
+            }
+        }
         due
     }
 }
@@ -59,7 +78,7 @@ impl Bursts {
 impl NodeAgent {
     /// Sends what is due, for addresses that are there and still this node's.
     pub(super) fn advertise(&mut self) {
-        for key in self.bursts.take_due(self.now) {
+        for (key, first) in self.bursts.take_due(self.now) {
             let ip = key.net.addr();
             let Some(Verdict::Local { link, until, .. }) = self.verdict(ip) else {
                 self.bursts.stop(&key);
@@ -77,6 +96,10 @@ impl NodeAgent {
                 gateway,
                 until: Some(until),
             });
+            match first {
+                First::Fresh => self.ask_kernel(KernelAction::Probe { ip, link: key.link }),
+                First::Moved => {}
+            }
         }
     }
 

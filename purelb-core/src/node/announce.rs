@@ -141,6 +141,12 @@ impl NodeAgent {
     }
 }
 
+/// Whether a Service's annotations name a node that announces `ip`.
+pub(super) fn is_announced(service: &Service, ip: IpAddr) -> bool {
+    let text = annotation(service, Family::of(ip)).unwrap_or_default();
+    Announcing::parse(text).slot(ip).is_some()
+}
+
 fn annotation(service: &Service, family: Family) -> Option<&str> {
     match family {
         Family::V4 => service.annotations.announcing_v4.as_deref(),

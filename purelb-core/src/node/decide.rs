@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::group::Announce;
-use crate::host::{Family, Link};
+use crate::host::{Address, Family, Link};
 use crate::membership::Standing;
 use crate::place::{Placement, PoolFacts, placement};
 use crate::service::{Service, TrafficPolicy};
@@ -17,18 +17,22 @@ impl NodeAgent {
         match self.placement_for(ip, want) {
             Err(why) => Verdict::Withheld(why),
             Ok(Placement::Local { link, net }) => {
-                match self.membership.standing(ip, self.is_narrowed(want)) {
+                let needs_endpoint = self.is_narrowed(want) && self.must_let_go(ip, want);
+                // What is held already is held on until the lease lists it.
+                let narrowed = needs_endpoint || self.is_narrowed(want) && !self.is_shown(ip);
+                match self.membership.standing(ip, narrowed) {
                     Standing::Theirs { node } => Verdict::Withheld(Withheld::LostTo(node)),
-                    _ if self.is_narrowed(want) && !self.has_endpoint(want) => {
-                        Verdict::Withheld(Withheld::NoEndpoint)
-                    }
-                    Standing::Mine { until } => Verdict::Local { link, net, until },
+                    _ if needs_endpoint => Verdict::Withheld(Withheld::NoEndpoint),
+                    Standing::Mine { until } => match self.conflicts.on(ip, link) {
+                        Some(mac) => Verdict::Withheld(Withheld::Conflict { link, mac }),
+                        None => Verdict::Local { link, net, until },
+                    },
                     Standing::Nobody => Verdict::Withheld(Withheld::NoCandidate),
                     Standing::NotYet(why) => Verdict::Withheld(Withheld::NotYet(why)),
                 }
             }
             Ok(Placement::Virtual { net, why }) => {
-                if self.wants_local_traffic(want) && !self.has_endpoint(want) {
+                if self.wants_local_traffic(want) && self.must_let_go(ip, want) {
                     Verdict::Withheld(Withheld::NoEndpoint)
                 } else {
                     Verdict::Virtual { net, why }
@@ -90,12 +94,32 @@ impl NodeAgent {
             })
     }
 
+    /// Whether an address for nodes with a ready endpoint is not for this one. Before endpoints have
+    /// been listed that is so of one that is not here, while one that is here stays.
+    fn must_let_go(&self, ip: IpAddr, want: &Want) -> bool {
+        match self.endpoints.is_listed() {
+            true => !self.has_endpoint(want),
+            false => !self.is_shown(ip),
+        }
+    }
+
+    /// Whether an address of ours is on some interface.
+    fn is_shown(&self, ip: IpAddr) -> bool {
+        self.addresses.of(ip).any(Address::is_ours)
+    }
+
     pub(super) fn virtual_interface(&self) -> &str {
         self.spec().map_or(crate::config::VIRTUAL_INTERFACE, |spec| &spec.virtual_interface)
     }
 
     pub(super) fn virtual_link(&self) -> Option<&Link> {
+        self.links.get(&self.virtual_index?)
+    }
+
+    /// Finds the virtual interface among the links, as often as they or its name change.
+    pub(super) fn find_virtual_link(&mut self) {
         let name = self.virtual_interface();
-        self.links.iter().find(|link| link.name == name)
+        let found = self.links.iter().find(|link| link.name == name).map(|link| link.index);
+        self.virtual_index = found;
     }
 }

@@ -20,6 +20,7 @@ use super::{Action, ClusterAction, Config, Event, NodeAgent};
 /// The addresses of this host, findable by address alone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Addresses {
+    /// Their marks say whose they are, also where the kernel keeps none.
     store: Store<Address>,
     by_ip: BTreeMap<IpAddr, BTreeSet<AddressKey>>,
     ours: usize,
@@ -27,7 +28,7 @@ pub(super) struct Addresses {
 
 impl Addresses {
     /// Takes in a change; returns what was there before under each key that differs now.
-    fn apply(&mut self, change: Change<Address>) -> Vec<(AddressKey, Option<Address>)> {
+    pub(super) fn apply(&mut self, change: Change<Address>) -> Vec<(AddressKey, Option<Address>)> {
         let before: Vec<_> = match &change {
             Change::Deleted(key) => vec![(*key, self.store.get(key).cloned())],
             Change::Listed(_) => self.store.iter().map(|a| (a.key(), Some(a.clone()))).collect(),
@@ -96,6 +97,7 @@ impl NodeAgent {
                     let groups: Vec<Group> =
                         self.groups.iter().filter_map(|group| Group::parse(group).ok()).collect();
                     self.pools = PoolIndex::new(&groups);
+                    self.dirty.ownership = true;
                     self.dirty.all = true;
                 }
             }
@@ -114,6 +116,7 @@ impl NodeAgent {
             }
             Event::Links(change) => {
                 if !self.links.apply(change).is_empty() {
+                    self.find_virtual_link();
                     self.hold.link_changed();
                     self.dirty.local = true;
                     self.dirty.virtual_link = true;
@@ -126,6 +129,7 @@ impl NodeAgent {
                     self.take_in_service(&key);
                 }
             }
+            Event::Sighted(sighting) => self.take_in_sighting(sighting),
             Event::Slept => {
                 if self.membership.fence_now(self.now) == Standings::Changed {
                     self.dirty.all = true;
@@ -136,6 +140,7 @@ impl NodeAgent {
     }
 
     fn take_in_addresses(&mut self, change: Change<Address>) {
+        let change = self.attributed(change);
         match &change {
             Change::Listed(_) => self.hold.listed_anew(),
             Change::Updated(address) => self.hold.arrived(&address.key()),
@@ -147,17 +152,16 @@ impl NodeAgent {
             let is_news_of_host =
                 before.as_ref().is_some_and(is_host) || after.as_ref().is_some_and(is_host);
             self.dirty.local |= is_news_of_host;
-            if is_news_of_host && before.is_none() {
-                self.tell_foreign(&key);
-            }
             if after.is_none() {
+                self.judge_loss(&key, before.as_ref());
                 self.hold.gone(&key);
                 self.bursts.stop(&key);
             } else if before.is_none() {
                 self.hold.new.insert(key);
             }
             self.dirty.ips.insert(key.net.addr());
-            self.dirty.virtual_link |= is_news_of_host || after.is_none();
+            let is_news_of_virtual = after.is_none() && self.matters_to_virtual_links(&key);
+            self.dirty.virtual_link |= is_news_of_host || is_news_of_virtual;
         }
     }
 
@@ -221,6 +225,7 @@ impl NodeAgent {
         let outage = config.spec.as_ref().map_or_else(|_| ApiOutage::default(), |s| s.api_outage);
         let _ = self.membership.set_api_outage(outage, self.now);
         self.config = Some(config);
+        self.find_virtual_link();
         self.dirty.all = true;
         self.dirty.local = true;
         self.dirty.virtual_link = true;
@@ -251,6 +256,7 @@ impl NodeAgent {
                 election.net().links.iter().map(|(link, _)| *link).collect::<Vec<_>>(),
             );
             if election.judge(*family, host, &policy, self.now) {
+                self.dirty.ownership = true;
                 self.dirty.all = true;
                 self.dirty.virtual_link = true;
             }

@@ -228,7 +228,11 @@ mod tests {
                     KernelAction::AddAddress(_)
                     | KernelAction::Advertise { .. }
                     | KernelAction::CreateVirtual { .. }
-                    | KernelAction::RemoveAddress(_) => panic!("{action:?}"),
+                    | KernelAction::DeleteVirtual { .. }
+                    | KernelAction::Heed { .. }
+                    | KernelAction::Probe { .. }
+                    | KernelAction::RemoveAddress(_)
+                    | KernelAction::Unheed { .. } => panic!("{action:?}"),
                 }
             }
         }

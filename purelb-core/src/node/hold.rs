@@ -11,10 +11,11 @@ use crate::store::{Object, Store};
 use crate::time::Tick;
 
 use super::NodeAgent;
+use super::agenda::Waits;
 use super::facts::Addresses;
 use super::guard::Note;
 use super::notice::NodeNotice;
-use super::surrender::REFUSALS;
+use super::surrender::{REFUSALS, is_about_this_node};
 
 /// How long a change that the kernel was asked for is waited for before it is asked for again. The
 /// notification comes within milliseconds.
@@ -29,10 +30,12 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// Where the kernel and what is wanted of it stand.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hold {
+    /// What this process asked for and was not seen to go since.
+    pub(super) made: BTreeSet<AddressKey>,
     /// Additions asked for and not seen yet: they may be there. Believed until the given moment.
-    pub(super) pending: BTreeMap<AddressKey, Tick>,
+    pub(super) pending: Waits,
     /// Removals asked for and not seen yet, not asked for again before the given moment.
-    pub(super) removing: BTreeMap<AddressKey, Tick>,
+    pub(super) removing: Waits,
     /// Until when the kernel was last asked to keep a local address.
     pub(super) granted: BTreeMap<AddressKey, Tick>,
     /// Addresses that the kernel refused something about, and when to try again.
@@ -42,6 +45,8 @@ pub(super) struct Hold {
     /// The previous process's local addresses, kept while this one joins.
     pub(super) adopted: BTreeSet<AddressKey>,
     pub(super) is_adopting: bool,
+    /// Nothing that was not kept is left of the previous process.
+    is_tidy: bool,
     /// Addresses seen for the first time since they were last looked at.
     pub(super) new: BTreeSet<AddressKey>,
     /// When an address with a lifetime of its own is next to be prolonged.
@@ -50,7 +55,7 @@ pub(super) struct Hold {
     pub(super) prolonging: BTreeMap<Tick, Vec<AddressKey>>,
     /// This process asked for the virtual interface.
     pub(super) has_made_virtual: bool,
-    /// Nothing waited for is overdue before this.
+    /// No refusal, and nothing asked of links, is overdue before this.
     next_check: Option<Tick>,
     /// Changes of links asked for and not seen yet, not asked for again before the given moment.
     asked: Vec<(KernelAction, Tick)>,
@@ -91,6 +96,13 @@ impl Hold {
         self.is_adopting = !self.adopted.is_empty();
     }
 
+    /// Whether orphans have to go before the lease is written: until then it would say nothing of the
+    /// addresses that are kept beside them, and others could take those (rule 4).
+    pub(super) fn must_tidy(&mut self) -> bool {
+        self.is_tidy |= !self.is_adopting || self.unsettled.is_empty();
+        !self.is_tidy
+    }
+
     /// An address was seen: what was asked for is there.
     pub(super) fn arrived(&mut self, key: &AddressKey) {
         self.pending.remove(key);
@@ -99,6 +111,7 @@ impl Hold {
     /// An address is gone.
     pub(super) fn gone(&mut self, key: &AddressKey) {
         self.removing.remove(key);
+        self.made.remove(key);
         self.adopted.remove(key);
         self.granted.remove(key);
         self.refresh.remove(key);
@@ -127,6 +140,8 @@ impl Hold {
 
     pub(super) fn deadline(&self) -> Option<(Tick, &'static str)> {
         let times = [
+            (self.pending.first(), "kernel"),
+            (self.removing.first(), "kernel"),
             (self.next_check, "kernel"),
             (self.prolonging.keys().next().copied(), "prolong lifetimes"),
         ];
@@ -146,20 +161,16 @@ impl NodeAgent {
             self.hold.refused.clear();
             self.dirty.all = true;
         }
+        let ips = &mut self.dirty.ips;
+        for waits in [&mut self.hold.pending, &mut self.hold.removing] {
+            while let Some(key) = waits.take_due(now) {
+                ips.insert(key.net.addr());
+            }
+        }
         if self.hold.next_check.is_none_or(|check| check > now) {
             return;
         }
-        let ips = &mut self.dirty.ips;
         let mut left: Vec<Tick> = Vec::new();
-        for waits in [&mut self.hold.pending, &mut self.hold.removing] {
-            waits.retain(|key, until| {
-                if *until <= now {
-                    ips.insert(key.net.addr());
-                }
-                *until > now
-            });
-            left.extend(waits.values());
-        }
         for (ip, refused) in &mut self.hold.refused {
             if refused.until.is_some_and(|until| until <= now) {
                 refused.until = None;
@@ -182,22 +193,26 @@ impl NodeAgent {
                 let key = new.key();
                 let refused = self.hold.refused.get(&ip);
                 let must_wait = refused.is_some_and(|refused| refused.until > Some(now));
-                let leaving = self.hold.removing.contains_key(&key);
-                if must_wait || leaving || self.hold.pending.contains_key(&key) {
+                let must_wait = must_wait || self.losses.must_wait(ip);
+                let leaving = self.hold.removing.contains(&key);
+                if must_wait || leaving || self.hold.pending.contains(&key) {
                     return;
                 }
                 self.added(new);
             }
             KernelAction::RemoveAddress(key) => {
-                self.hold.wait_until(now + PATIENCE);
-                if self.hold.removing.insert(*key, now + PATIENCE).is_some() {
+                if self.hold.removing.put(*key, now + PATIENCE).is_some() {
                     return;
                 }
             }
             KernelAction::Advertise { .. }
             | KernelAction::CreateVirtual { .. }
+            | KernelAction::DeleteVirtual { .. }
+            | KernelAction::Heed { .. }
+            | KernelAction::Probe { .. }
             | KernelAction::SetAlias { .. }
-            | KernelAction::SetConf { .. } => {}
+            | KernelAction::SetConf { .. }
+            | KernelAction::Unheed { .. } => {}
         }
         self.ask_kernel(action);
     }
@@ -213,8 +228,8 @@ impl NodeAgent {
 
     pub(super) fn added(&mut self, new: &NewAddress) {
         let key = new.key();
-        self.hold.pending.insert(key, self.now + PATIENCE);
-        self.hold.wait_until(self.now + PATIENCE);
+        self.hold.made.insert(key);
+        self.hold.pending.put(key, self.now + PATIENCE);
         match new.lifetime {
             Lifetime::Forever => {
                 self.hold.granted.remove(&key);
@@ -247,6 +262,9 @@ impl NodeAgent {
                 // Without an answer it may be there.
                 if !matches!(error, KernelError::Transport { .. }) {
                     self.hold.pending.remove(&new.key());
+                    if self.addresses.get(&new.key()).is_none() {
+                        self.hold.made.remove(&new.key());
+                    }
                 }
                 self.hold.granted.remove(&new.key());
                 Some(new.net.addr())
@@ -258,8 +276,12 @@ impl NodeAgent {
             // Asked for again when its patience is over.
             KernelAction::RemoveAddress(_)
             | KernelAction::Advertise { .. }
+            | KernelAction::DeleteVirtual { .. }
+            | KernelAction::Heed { .. }
+            | KernelAction::Probe { .. }
             | KernelAction::SetAlias { .. }
-            | KernelAction::SetConf { .. } => None,
+            | KernelAction::SetConf { .. }
+            | KernelAction::Unheed { .. } => None,
         };
         if let Some(ip) = ip {
             let before = self.hold.refused.get(&ip);
@@ -270,9 +292,10 @@ impl NodeAgent {
             self.hold.refused.insert(ip, Refused { until, wait, times, is_past_deadline });
             self.hold.wait_until(self.now + wait);
             self.dirty.ips.insert(ip);
-            if let (KernelAction::AddAddress(new), KernelError::Refused { .. }) =
+            if let (KernelAction::AddAddress(new), KernelError::Refused { errno, .. }) =
                 (&outcome.action, error)
                 && times >= REFUSALS
+                && is_about_this_node(*errno)
             {
                 self.surrender(ip, new.link);
             }
@@ -280,6 +303,11 @@ impl NodeAgent {
         // A deadline that passed is the fence at work; something that is not there cannot be removed.
         let is_gone = matches!(outcome.action, KernelAction::RemoveAddress(_));
         if matches!(error, KernelError::PastDeadline) || is_gone {
+            return;
+        }
+        if let KernelAction::Heed { link, .. } = outcome.action
+            && !self.conflicts.is_deaf_now(link)
+        {
             return;
         }
         let want = ip.and_then(|ip| self.wants.get(&ip));

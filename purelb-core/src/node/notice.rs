@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::LbNodeAgent;
-use crate::host::Family;
+use crate::host::{Family, Mac};
 use crate::kernel::{KernelAction, KernelError};
 use crate::name::{Namespace, NodeName, ServiceKey, Uid};
 use crate::notice::{Level, Notice, Regarding};
@@ -40,6 +40,28 @@ pub enum NodeNotice {
         /// This node.
         node: NodeName,
     },
+    /// Another station on the network says that it has an address that this node won: withdrawn.
+    Conflict {
+        /// The address.
+        ip: IpAddr,
+        /// The Service.
+        service: ServiceRef,
+        /// The interface that it was heard on.
+        interface: String,
+        /// The station.
+        mac: Mac,
+    },
+    /// The station is silent now, or this node no longer minds.
+    ConflictOver {
+        /// The address.
+        ip: IpAddr,
+        /// The Service.
+        service: ServiceRef,
+        /// The interface that it was heard on.
+        interface: String,
+        /// The station.
+        mac: Mac,
+    },
     /// This node's lease is confirmed again.
     Confirmed {
         /// This node.
@@ -62,6 +84,15 @@ pub enum NodeNotice {
         /// The Service.
         service: ServiceRef,
         /// The interface that it is on.
+        interface: String,
+    },
+    /// An address that we did not add is no longer there, or no longer equals one of a Service.
+    ForeignGone {
+        /// The address.
+        ip: IpAddr,
+        /// The Service.
+        service: ServiceRef,
+        /// The interface that it was on.
         interface: String,
     },
     /// This node could not take an address for long: it leaves the subnet to others.
@@ -99,6 +130,17 @@ pub enum NodeNotice {
         /// The Service concerned, if one is.
         service: Option<ServiceRef>,
     },
+    /// Something else took an address off its interface: it is put back.
+    Restored {
+        /// The address.
+        ip: IpAddr,
+        /// The Service.
+        service: ServiceRef,
+        /// The interface that it was on.
+        interface: String,
+        /// Whether this keeps happening.
+        how: Restoring,
+    },
     /// The local interface of a family could not be identified.
     Unidentified {
         /// The family.
@@ -121,6 +163,15 @@ pub enum NodeNotice {
         /// Why.
         why: Withheld,
     },
+}
+
+/// How an address that something else removes is put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Restoring {
+    /// At once.
+    AtOnce,
+    /// After growing pauses, since something keeps removing it.
+    WithPauses,
 }
 
 /// A Service to tell about.
@@ -150,24 +201,28 @@ impl From<&LbNodeAgent> for AgentRef {
 impl Notice for NodeNotice {
     fn level(&self) -> Level {
         match self {
-            Self::Announced { .. } | Self::Confirmed { .. } | Self::Identified { .. } => {
-                Level::Info
-            }
+            Self::Announced { .. }
+            | Self::ConflictOver { .. }
+            | Self::Confirmed { .. }
+            | Self::ForeignGone { .. }
+            | Self::Identified { .. } => Level::Info,
             Self::Configured { problem, .. } => match problem {
                 None => Level::Info,
                 Some(NotConfigured::Deselected | NotConfigured::Missing) => Level::Warning,
                 Some(NotConfigured::Invalid { .. }) => Level::Error,
             },
-            Self::Contested { .. }
+            Self::Conflict { .. }
+            | Self::Contested { .. }
             | Self::Fenced { .. }
             | Self::GaveUp { .. }
             | Self::KernelFailed { .. } => Level::Error,
-            Self::Foreign { .. } | Self::HoldingOn { .. } => Level::Warning,
+            Self::Foreign { .. } | Self::HoldingOn { .. } | Self::Restored { .. } => Level::Warning,
             Self::Unidentified { is_ambiguous: true, .. } => Level::Error,
             Self::Unidentified { is_ambiguous: false, .. } => Level::Info,
             Self::Withheld { why, .. } => match why {
                 Withheld::LostTo(_) | Withheld::NotYet(_) | Withheld::Stopping => Level::Debug,
-                Withheld::Excluded(_)
+                Withheld::Conflict { .. }
+                | Withheld::Excluded(_)
                 | Withheld::NoCandidate
                 | Withheld::NoEndpoint
                 | Withheld::NotConfigured(_)
@@ -184,15 +239,18 @@ impl Notice for NodeNotice {
                 Some("ConfigError")
             }
             Self::Contested { .. } => Some("DuplicateNode"),
-            Self::Foreign { .. } => Some("AddressConflict"),
+            Self::Conflict { .. } | Self::Foreign { .. } => Some("AddressConflict"),
             Self::Fenced { .. } => Some("LeaseLost"),
             Self::GaveUp { .. } | Self::KernelFailed { service: Some(_), .. } => {
                 Some("AnnouncementFailed")
             }
             Self::HoldingOn { .. } => Some("LeaseUnconfirmed"),
+            Self::Restored { .. } => Some("AddressRestored"),
             Self::Unidentified { is_ambiguous: true, .. } => Some("InterfaceUnidentified"),
             Self::Configured { .. }
+            | Self::ConflictOver { .. }
             | Self::Confirmed { .. }
+            | Self::ForeignGone { .. }
             | Self::Identified { .. }
             | Self::KernelFailed { service: None, .. }
             | Self::Unidentified { is_ambiguous: false, .. }
@@ -215,8 +273,12 @@ impl Notice for NodeNotice {
         };
         match self {
             Self::Announced { service, .. }
+            | Self::Conflict { service, .. }
+            | Self::ConflictOver { service, .. }
             | Self::Foreign { service, .. }
             | Self::GaveUp { service, .. }
+            | Self::ForeignGone { service, .. }
+            | Self::Restored { service, .. }
             | Self::KernelFailed { service: Some(service), .. }
             | Self::Withheld { service, .. } => about_service(service),
             Self::Configured { agent, .. } | Self::Unidentified { agent, .. } => about_agent(agent),
@@ -252,6 +314,13 @@ impl fmt::Display for NodeNotice {
                 }
                 (None, None) => write!(f, "{node} is not configured"),
             },
+            Self::Conflict { ip, service: _, interface, mac } => write!(
+                f,
+                "another station on the network of {interface} has {ip}, at {mac}: it is withdrawn until that one is silent"
+            ),
+            Self::ConflictOver { ip, service: _, interface, mac } => {
+                write!(f, "the conflict with {mac} on {interface} over {ip} is over")
+            }
             Self::Confirmed { node } => write!(f, "the API confirms the lease of {node} again"),
             Self::Contested { node } => write!(
                 f,
@@ -264,6 +333,10 @@ impl fmt::Display for NodeNotice {
             Self::Foreign { ip, service: _, interface } => write!(
                 f,
                 "{ip} is on {interface} already and was not put there by PureLB: it is left alone"
+            ),
+            Self::ForeignGone { ip, service: _, interface } => write!(
+                f,
+                "{ip} on {interface}, which was not put there by PureLB, is no longer in the way"
             ),
             Self::GaveUp { ip, service: _, subnet, interface, pause } => write!(
                 f,
@@ -280,6 +353,16 @@ impl fmt::Display for NodeNotice {
             Self::KernelFailed { action, error, service: _ } => {
                 write!(f, "cannot {}: {error}", describe(action))
             }
+            Self::Restored { ip, service: _, interface, how } => match how {
+                Restoring::AtOnce => write!(
+                    f,
+                    "{ip} was taken off {interface} by something other than PureLB: it is put back"
+                ),
+                Restoring::WithPauses => write!(
+                    f,
+                    "something other than PureLB keeps taking {ip} off {interface}: it is put back with growing pauses"
+                ),
+            },
             Self::Unidentified { family, why, is_ambiguous, virtual_interface, agent: _ } => {
                 if *is_ambiguous {
                     write!(
@@ -300,8 +383,12 @@ fn describe(action: &KernelAction) -> String {
         KernelAction::AddAddress(new) => format!("add {} to {}", new.net, new.link),
         KernelAction::Advertise { ip, link, .. } => format!("advertise {ip} on {link}"),
         KernelAction::CreateVirtual { name, .. } => format!("create the virtual interface {name}"),
+        KernelAction::DeleteVirtual { link } => format!("delete the virtual interface, {link}"),
+        KernelAction::Heed { ip, link } => format!("listen for {ip} on {link}"),
+        KernelAction::Probe { ip, link } => format!("ask for {ip} on {link}"),
         KernelAction::RemoveAddress(key) => format!("remove {key}"),
         KernelAction::SetAlias { link, .. } => format!("set the alias of {link}"),
         KernelAction::SetConf { link, .. } => format!("change the ARP settings of {link}"),
+        KernelAction::Unheed { ip, link } => format!("stop listening for {ip} on {link}"),
     }
 }

@@ -1,5 +1,6 @@
 //! Bringing one address up to date: decide, ask the kernel for the difference, tell who should know.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -13,6 +14,7 @@ use crate::place::Placement;
 use crate::store::Object;
 use crate::time::Tick;
 
+use super::advertise::First;
 use super::notice::{NodeNotice, ServiceRef};
 use super::verdict::{Verdict, Withheld};
 use super::{NodeAgent, Want};
@@ -42,6 +44,9 @@ impl NodeAgent {
         }
         let verdict = want.as_ref().map(|want| self.decide(ip, want));
         let wanted = verdict.as_ref().and_then(|verdict| self.wanted(verdict));
+        // It has to wait for the virtual interface, or for its guard.
+        self.dirty.virtual_link |=
+            matches!(verdict, Some(Verdict::Virtual { .. })) && wanted.is_none();
         let tolerated = match (&want, &verdict) {
             (Some(want), Some(verdict)) => self.tolerated(ip, want, verdict),
             (None, _) | (_, None) => None,
@@ -52,13 +57,21 @@ impl NodeAgent {
         let relevant = observed.iter().filter(|address| Some(address.key()) != tolerated);
         let mut actions = diff::changes(wanted.as_ref(), relevant);
         actions.extend(wanted.filter(|new| self.is_inherited(new)).map(KernelAction::AddAddress));
-        let strays =
-            self.hold.pending.keys().filter(|key| {
-                key.net.addr() == ip && Some(**key) != wanted.map(|wanted| wanted.key())
-            });
+        let wanted_key = wanted.map(|wanted| wanted.key());
+        let strays = self.hold.pending.of(ip).filter(|key| Some(**key) != wanted_key);
         actions.extend(strays.map(|key| KernelAction::RemoveAddress(*key)));
+        self.heed(ip, verdict.as_ref());
+        let is_add = |action: &KernelAction| matches!(action, KernelAction::AddAddress(_));
+        let is_new = observed.is_empty() && actions.iter().any(is_add);
         for action in actions {
             self.ask_about(ip, action);
+        }
+        self.tell_foreign(ip, want.as_ref(), &observed);
+        if let (true, Some(Verdict::Local { link, .. }), Some(want)) = (is_new, &verdict, &want)
+            && wanted_key.is_some_and(|key| self.hold.pending.contains(&key))
+            && self.is_fresh(ip, want)
+        {
+            self.ask_kernel(KernelAction::Probe { ip, link: *link });
         }
         self.judge_settled(ip, wanted.map(|wanted| wanted.key()), tolerated, &observed);
         self.report(ip, want, verdict, wanted, &observed);
@@ -119,7 +132,7 @@ impl NodeAgent {
     ) {
         let virtual_link = self.virtual_link().map(|link| link.index);
         let ours = observed.iter().filter(|address| address.is_ours()).map(Object::key);
-        let pending = self.hold.pending.keys().copied().filter(|key| key.net.addr() == ip);
+        let pending = self.hold.pending.of(ip).copied();
         let is_stray = ours.chain(pending).any(|key| {
             Some(key.link) != virtual_link && Some(key) != wanted && Some(key) != tolerated
         });
@@ -181,7 +194,9 @@ impl NodeAgent {
             && let Some(garp) = self.spec().map(|spec| spec.garp)
             && !self.hold.adopted.contains(&key)
         {
-            self.bursts.begin(key, &garp, self.now);
+            let is_fresh = self.wants.get(&ip).is_some_and(|want| self.is_fresh(ip, want));
+            let first = if is_fresh { First::Fresh } else { First::Moved };
+            self.bursts.begin(key, first, &garp, self.now);
         }
         let interface = self.link_name(key.link);
         for service in services {
@@ -196,12 +211,36 @@ impl NodeAgent {
         }
     }
 
-    pub(super) fn tell_foreign(&mut self, key: &AddressKey) {
-        let ip = key.net.addr();
-        let Some(want) = self.wants.get(&ip) else { return };
-        let interface = self.link_name(key.link);
-        for service in self.refs(want) {
-            self.tell(NodeNotice::Foreign { ip, service, interface: interface.clone() });
+    /// Tells of addresses of others that equal one of a Service, and when they no longer do.
+    fn tell_foreign(&mut self, ip: IpAddr, want: Option<&Want>, observed: &[Address]) {
+        let foreign = observed.iter().filter(|a| want.is_some() && !a.is_ours()).map(Object::key);
+        let now: BTreeSet<AddressKey> = foreign.collect();
+        if now.is_empty() && !self.foreign.contains_key(&ip) {
+            return;
+        }
+        let services = want.map(|want| self.refs(want)).unwrap_or_default();
+        let told = self.foreign.remove(&ip).unwrap_or_default();
+        for key in now.symmetric_difference(&told.keys().copied().collect()) {
+            let is_there = now.contains(key);
+            let (name, services) = match told.get(key) {
+                Some((name, services)) => (name.clone(), services.clone()),
+                None => (self.link_name(key.link), services.clone()),
+            };
+            for service in services {
+                let interface = name.clone();
+                self.tell(match is_there {
+                    true => NodeNotice::Foreign { ip, service, interface },
+                    false => NodeNotice::ForeignGone { ip, service, interface },
+                });
+            }
+        }
+        let kept = now.into_iter().map(|key| match told.get(&key) {
+            Some(known) => (key, known.clone()),
+            None => (key, (self.link_name(key.link), services.clone())),
+        });
+        let kept: BTreeMap<_, _> = kept.collect();
+        if !kept.is_empty() {
+            self.foreign.insert(ip, kept);
         }
     }
 }

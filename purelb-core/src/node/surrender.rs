@@ -101,3 +101,14 @@ impl NodeAgent {
         self.dirty.all = true;
     }
 }
+
+/// Whether another node might be spared this error: no permission or no room (`errno(3)`). What is
+/// wrong with the address itself would only drive the subnet from node to node.
+pub(super) fn is_about_this_node(errno: i32) -> bool {
+    const EPERM: i32 = 1;
+    const ENOMEM: i32 = 12;
+    const EACCES: i32 = 13;
+    const ENOSPC: i32 = 28;
+    const ENOBUFS: i32 = 105;
+    matches!(errno, EPERM | ENOMEM | EACCES | ENOSPC | ENOBUFS)
+}

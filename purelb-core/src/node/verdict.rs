@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use crate::host::LinkIndex;
+use crate::host::{LinkIndex, Mac};
 use crate::membership::NotYet;
 use crate::name::NodeName;
 use crate::place::{Nowhere, Virtual};
@@ -51,6 +51,13 @@ impl Verdict {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Withheld {
+    /// Won, but a station that is not ours says that it has it.
+    Conflict {
+        /// The interface that it was heard on.
+        link: LinkIndex,
+        /// The station.
+        mac: Mac,
+    },
     /// This node is not to take load balancer traffic.
     Excluded(Exclusion),
     /// Another node won it.
@@ -97,6 +104,9 @@ pub enum NotConfigured {
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Conflict { link: _, mac } => {
+                write!(f, "another station on the network has it, at {mac}")
+            }
             Self::Excluded(Exclusion::Label) => f.write_str(
                 "the node is labelled node.kubernetes.io/exclude-from-external-load-balancers",
             ),

@@ -1,15 +1,17 @@
-//! The virtual interface: made when missing, guarded against ARP, never deleted.
+//! The virtual interface: made when missing, guarded against ARP, deleted when it is no longer needed
+//! and we made it.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::host::{Address, Family, LinkIndex};
+use crate::config::OnStop;
+use crate::host::{Address, AddressKey, Family, Link, LinkIndex, Scope};
 use crate::kernel::KernelAction;
 
 use super::NodeAgent;
-use super::guard::{self, Note};
+use super::guard::{self, Maker, Note};
 use super::verdict::Verdict;
 
 impl NodeAgent {
@@ -18,7 +20,13 @@ impl NodeAgent {
         if !std::mem::take(&mut self.dirty.virtual_link) {
             return;
         }
-        let is_wanted = self.spec().is_some() && self.stopping.is_none();
+        let is_wanted = self.spec().is_some() && self.stopping != Some(OnStop::Release);
+        let others = self.links.iter().filter(|link| Some(link.index) != self.virtual_index);
+        let former = others.filter(|link| is_noted(link) && self.hosts_nothing_of_ours(link));
+        let former: Vec<KernelAction> = former.flat_map(|link| self.leaving(link)).collect();
+        for action in former {
+            self.ask_about_link(action);
+        }
         let Some(link) = self.virtual_link().cloned() else {
             if is_wanted {
                 let name = self.virtual_interface().to_owned();
@@ -28,9 +36,14 @@ impl NodeAgent {
             }
             return;
         };
-        let is_noted = Note::parse(&link.alias).maker.is_some();
+        if !is_wanted && self.hosts_nothing_of_ours(&link) {
+            for action in self.leaving(&link) {
+                self.ask_about_link(action);
+            }
+            return;
+        }
         // The kernel shows a new link before it has its alias.
-        if self.hold.has_made_virtual && !is_noted {
+        if self.hold.has_made_virtual && !is_noted(&link) {
             let alias = Note::created().to_string();
             return self.ask_about_link(KernelAction::SetAlias { link: link.index, alias });
         }
@@ -50,6 +63,49 @@ impl NodeAgent {
         for ip in waiting {
             self.reconcile(ip);
         }
+    }
+
+    /// What puts back the things that were changed for the sake of a virtual interface that is no
+    /// longer one, and then deletes it if we made it and nobody else uses it.
+    fn leaving(&self, link: &Link) -> Vec<KernelAction> {
+        let mut actions = guard::changes(&BTreeSet::new(), false, link, self.links.iter());
+        let is_ours = Note::parse(&link.alias).maker == Some(Maker::Us);
+        if actions.is_empty() && is_ours && !self.is_used(link) {
+            actions.push(KernelAction::DeleteVirtual { link: link.index });
+        }
+        actions
+    }
+
+    /// Whether it has an address, whosever.
+    fn is_used(&self, link: &Link) -> bool {
+        let mut addresses = self.addresses.iter();
+        addresses.any(|address| address.link == link.index && address.scope != Scope::Link)
+    }
+
+    fn hosts_nothing_of_ours(&self, link: &Link) -> bool {
+        !self.addresses.iter().any(|address| address.is_ours() && address.link == link.index)
+    }
+
+    /// Whether nothing is left on this host that was changed for the sake of a virtual interface,
+    /// but for an interface that others use.
+    pub(super) fn has_left_virtual(&self) -> bool {
+        self.links.iter().filter(|link| is_noted(link)).all(|link| {
+            let note = Note::parse(&link.alias);
+            note.guarded.is_empty() && note.promote_secondaries.is_none() && self.is_used(link)
+        })
+    }
+
+    /// Whether something has to be done about virtual interfaces once an address of ours is gone.
+    pub(super) fn matters_to_virtual_links(&self, key: &AddressKey) -> bool {
+        let is_needed = self.spec().is_some() && self.stopping.is_none();
+        self.links.get(&key.link).is_some_and(is_noted)
+            && (Some(key.link) != self.virtual_index
+                || !is_needed
+                || self.is_on_a_card(key.net.addr()))
+    }
+
+    fn is_on_a_card(&self, ip: IpAddr) -> bool {
+        self.cards.iter().any(|(_, net)| net.contains(&ip))
     }
 
     /// The cards that would answer ARP for an address that is, or is to be, on the virtual link.
@@ -85,4 +141,9 @@ impl NodeAgent {
             .map(|address| (address.link, address.net.trunc()))
             .collect()
     }
+}
+
+/// Whether an alias says that a link is, or was, the virtual interface of an agent.
+fn is_noted(link: &Link) -> bool {
+    Note::parse(&link.alias).maker.is_some()
 }

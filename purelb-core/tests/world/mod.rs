@@ -1,14 +1,15 @@
 //! A host, its kernel and its API as plain data, driven by a node agent.
+#![allow(dead_code, reason = "each test program uses its part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use purelb_core::config::{LbNodeAgent, Local, LocalSpec, Node, Selector};
 use purelb_core::group::{GroupSpec, PoolSpec, PoolsSpec, ServiceGroup};
 use purelb_core::host::{
-    Address, AddressFlags, AddressKey, Family, Link, LinkConf, LinkIndex, LinkKind, OUR_MARK,
-    Route, RouteKind, Scope,
+    Address, AddressFlags, AddressKey, Family, Link, LinkConf, LinkIndex, LinkKind, Mac, OUR_MARK,
+    Route, RouteKind, Scope, Sighting,
 };
 use purelb_core::kernel::{ConfKey, KernelAction, KernelError, KernelOutcome, Lifetime};
 use purelb_core::lease::{Lease, LeaseContent, LeaseEvent, LeaseWrite, Version, WriteResult};
@@ -17,8 +18,11 @@ use purelb_core::membership::Settings;
 use purelb_core::name::ServiceKey;
 use purelb_core::node::{Action, ClusterAction, Event, NodeAgent};
 use purelb_core::notice::{Level, Notice};
-use purelb_core::service::Service;
+use purelb_core::service::{Endpoints, Service};
 use purelb_core::store::{Change, Object};
+
+/// The host's own addresses on eth0.
+const HOST: [&str; 2] = ["192.0.2.11/24", "2001:db8:1::11/64"];
 
 pub(crate) const ETH0: LinkIndex = LinkIndex(2);
 pub(crate) const ETH1: LinkIndex = LinkIndex(3);
@@ -33,6 +37,10 @@ pub(crate) struct World {
     pub(crate) addresses: BTreeMap<AddressKey, Address>,
     pub(crate) lease: Option<Lease>,
     pub(crate) version: u64,
+    /// The kernel keeps no mark of an address.
+    pub(crate) drops_marks: bool,
+    /// The ready endpoints, once they can be listed.
+    pub(crate) endpoints: Option<Vec<Endpoints>>,
     /// The API does not answer.
     pub(crate) is_cut_off: bool,
     /// The kernel has no room for addresses.
@@ -43,6 +51,12 @@ pub(crate) struct World {
     pub(crate) told: Vec<String>,
     /// What people were told as an error.
     pub(crate) errors: Vec<String>,
+    /// The number of the next virtual interface that is made.
+    pub(crate) next_virtual: u32,
+    /// Addresses listened for.
+    pub(crate) heeded: BTreeSet<(IpAddr, LinkIndex)>,
+    /// What people were warned of.
+    pub(crate) warnings: Vec<String>,
     /// The announcing annotations as last written.
     pub(crate) claims: BTreeMap<(String, Family), Option<String>>,
 }
@@ -61,7 +75,7 @@ impl World {
         };
         let start = some_instant();
         let links = BTreeMap::from([(ETH0, link(ETH0, "eth0")), (ETH1, link(ETH1, "eth1"))]);
-        let addresses = ["192.0.2.11/24", "2001:db8:1::11/64"].map(|net| host_address(ETH0, net));
+        let addresses = HOST.map(|net| host_address(ETH0, net));
         Self {
             agent: NodeAgent::new(settings, start),
             start,
@@ -70,11 +84,16 @@ impl World {
             addresses: addresses.map(|address| (address.key(), address)).into(),
             lease: None,
             version: 10,
+            drops_marks: false,
+            endpoints: Some(vec![]),
             is_cut_off: false,
             is_full: false,
             lists_asked_for: 0,
             told: vec![],
             errors: vec![],
+            warnings: vec![],
+            next_virtual: LB0.0,
+            heeded: BTreeSet::new(),
             claims: BTreeMap::new(),
         }
     }
@@ -122,11 +141,11 @@ impl World {
             match action {
                 Action::Cluster(action) => self.cluster(action),
                 Action::Kernel(action) => self.kernel(action),
-                Action::Notice(notice) => {
-                    if notice.level() == Level::Error {
-                        self.errors.push(notice.to_string());
-                    }
-                }
+                Action::Notice(notice) => match notice.level() {
+                    Level::Error => self.errors.push(notice.to_string()),
+                    Level::Warning => self.warnings.push(notice.to_string()),
+                    Level::Debug | Level::Info => {}
+                },
             }
         }
         panic!("the agent never comes to rest: {:?}", self.told);
@@ -172,8 +191,10 @@ impl World {
             ClusterAction::ListLeases => self.lists_asked_for += 1,
             ClusterAction::UnwatchEndpoints => {}
             ClusterAction::WatchEndpoints => {
-                let none = Event::Endpoints(Change::Listed(vec![]));
-                self.agent.handle_event(none, self.start + self.now);
+                if let Some(endpoints) = self.endpoints.clone() {
+                    let listed = Event::Endpoints(Change::Listed(endpoints));
+                    self.agent.handle_event(listed, self.start + self.now);
+                }
             }
             ClusterAction::WriteLease(write) => self.write_lease(write),
         }
@@ -215,7 +236,9 @@ impl World {
                     result = Err(KernelError::Refused { errno: 28, text });
                 } else {
                     let mut address = host_address(new.link, &new.net.to_string());
-                    address.mark = OUR_MARK;
+                    address.mark = if self.drops_marks { 0 } else { OUR_MARK };
+                    address.flags.secondary = new.net.addr().is_ipv4() && new.link != LB0;
+                    address.flags.no_dad = new.net.addr().is_ipv6();
                     address.valid = valid;
                     address.flags.deprecated = new.deprecated;
                     address.flags.no_prefix_route = new.no_prefix_route;
@@ -229,11 +252,25 @@ impl World {
             }
             KernelAction::CreateVirtual { name, alias } => {
                 self.told.push(format!("create {name}"));
-                let mut made = link(LB0, name);
+                let mut made = link(LinkIndex(self.next_virtual), name);
                 made.alias.clone_from(alias);
                 made.kind = LinkKind::Dummy;
-                self.links.insert(LB0, made.clone());
+                self.links.insert(made.index, made.clone());
                 fact = Some(Event::Links(Change::Updated(made)));
+            }
+            KernelAction::DeleteVirtual { link } => {
+                self.told.push(format!("delete {}", self.name(*link)));
+                self.links.remove(link);
+                fact = Some(Event::Links(Change::Deleted(*link)));
+            }
+            KernelAction::Heed { ip, link } => {
+                self.heeded.insert((*ip, *link));
+            }
+            KernelAction::Probe { ip, link } => {
+                self.told.push(format!("ask for {ip} on {}", self.name(*link)));
+            }
+            KernelAction::Unheed { ip, link } => {
+                assert!(self.heeded.remove(&(*ip, *link)), "{ip} was heeded on {link}");
             }
             KernelAction::RemoveAddress(key) => {
                 self.told.push(format!("remove {} {}", key.net, self.name(key.link)));
@@ -289,6 +326,34 @@ impl World {
         let lease = Lease { node: node.into(), version, uid: node.into(), content };
         self.feed(Event::Leases(LeaseEvent::Updated(lease)));
         version
+    }
+
+    /// Every address but the host's own two, whosever it is.
+    pub(crate) fn shown_at_all(&self) -> Vec<String> {
+        let all =
+            self.addresses.values().filter(|address| !HOST.contains(&&*address.net.to_string()));
+        all.map(|address| format!("{} {}", address.net, self.name(address.link))).collect()
+    }
+
+    /// Another station says that it has an address.
+    pub(crate) fn hear(&mut self, address: &str, link: LinkIndex, mac: [u8; 6]) {
+        if self.heeded.contains(&(ip(address), link)) {
+            let sighting = Sighting { ip: ip(address), link, mac: Mac(mac) };
+            self.feed(Event::Sighted(sighting));
+        }
+    }
+
+    /// Somebody puts an address there, or changes it.
+    pub(crate) fn put_by_hand(&mut self, address: Address) {
+        self.addresses.insert(address.key(), address.clone());
+        self.feed(Event::Addresses(Change::Updated(address)));
+    }
+
+    /// Somebody removes an address.
+    pub(crate) fn remove_by_hand(&mut self, link: LinkIndex, net: &str) {
+        let key = AddressKey { link, net: net.parse().unwrap() };
+        assert!(self.addresses.remove(&key).is_some(), "{key} is there");
+        self.feed(Event::Addresses(Change::Deleted(key)));
     }
 
     pub(crate) fn take_told(&mut self) -> Vec<String> {

@@ -86,45 +86,6 @@ async fn an_answer_is_ingress_and_annotations_in_one_write() {
 }
 
 #[tokio::test]
-async fn a_user_who_edits_at_the_same_moment_loses_nothing() {
-    const EDITS: usize = 40;
-    let Some(cluster) = Cluster::any().await else { return };
-    cluster.load_balancer("web").await;
-    let api: Api<Service> = cluster.api();
-    let user = async {
-        for edit in 0..EDITS {
-            let edit = json!({ "metadata": { "annotations": { format!("edit-{edit}"): "mine" } } });
-            let edit = KubePatch::Merge(edit);
-            api.patch("web", &PatchParams::default(), &edit).await.expect("patched");
-        }
-    };
-    // Each answer is computed from the Service as it is then, as the allocator does.
-    let ours = async {
-        let (mut accepted, mut conflicts) = (0, 0);
-        while accepted < EDITS {
-            let (service, _) = get(&cluster, "web").await;
-            let last = u8::try_from(accepted).unwrap();
-            let ingress = vec![[192, 0, 2, last].into()];
-            let patch = Patch { ingress, ..answer(&cluster, &service) };
-            match became(writer(&cluster).patch(patch).await) {
-                Written::Accepted => accepted += 1,
-                Written::Conflict => conflicts += 1,
-                other => panic!("{other:?}"),
-            }
-        }
-        conflicts
-    };
-    let ((), conflicts) = tokio::join!(user, ours);
-    println!("{conflicts} answers were computed anew");
-    let (_, shown) = get(&cluster, "web").await;
-    let annotations = shown["metadata"]["annotations"].as_object().unwrap();
-    let edits = annotations.keys().filter(|key| key.starts_with("edit-")).count();
-    assert_eq!(edits, EDITS, "{shown}");
-    assert_eq!(annotations["purelb.io/allocated-by"], "PureLB");
-    assert_eq!(shown["status"]["loadBalancer"]["ingress"][0]["ip"], "192.0.2.39");
-}
-
-#[tokio::test]
 async fn an_answer_to_an_older_service_does_not_land() {
     let Some(cluster) = Cluster::any().await else { return };
     let service = cluster.load_balancer("web").await;

@@ -19,8 +19,6 @@ mod cluster;
 
 #[path = "../memory_api/applying.rs"]
 mod applying;
-#[path = "../memory_api/definitions.rs"]
-mod definitions;
 #[path = "../memory_api/kubectl.rs"]
 mod kubectl;
 #[path = "../memory_api/objects.rs"]

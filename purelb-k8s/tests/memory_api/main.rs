@@ -8,7 +8,6 @@ const REAL: bool = false;
 
 mod applying;
 mod cluster;
-mod definitions;
 mod faults;
 mod kubectl;
 mod objects;

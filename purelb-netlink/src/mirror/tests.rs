@@ -73,6 +73,7 @@ fn count(changes: &[HostChange]) -> [usize; 3] {
             HostChange::Addresses(_) => count[1] += 1,
             HostChange::Links(_) => count[0] += 1,
             HostChange::Routes(_) => count[2] += 1,
+            HostChange::Sighted(_) => panic!("no mirror tells of {change:?}"),
         }
     }
     count

@@ -147,6 +147,7 @@ impl Node {
                 HostChange::Addresses(change) => Event::Addresses(change),
                 HostChange::Links(change) => Event::Links(change),
                 HostChange::Routes(change) => Event::Routes(change),
+                HostChange::Sighted(sighting) => Event::Sighted(sighting),
             }),
         }
     }

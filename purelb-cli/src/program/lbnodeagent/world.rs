@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::driver::{Host, Input, Question};
-use crate::telemetry::agent::{AgentMetrics, Announced, OfFamily, Reason};
+use crate::telemetry::agent::{AgentMetrics, Announced, Conflict, OfFamily, Reason};
 use crate::telemetry::server::Readiness;
 
 /// A sleep of the machine shorter than this is how clocks are read, not a sleep.
@@ -244,9 +244,13 @@ impl World {
             KernelAction::AddAddress(_) => count(&metrics.renewals, &metrics.renewal_errors),
             KernelAction::RemoveAddress(_) if is_ok => metrics.withdrawals.inc(),
             KernelAction::CreateVirtual { .. }
+            | KernelAction::DeleteVirtual { .. }
+            | KernelAction::Heed { .. }
+            | KernelAction::Probe { .. }
             | KernelAction::RemoveAddress(_)
             | KernelAction::SetAlias { .. }
-            | KernelAction::SetConf { .. } => 0,
+            | KernelAction::SetConf { .. }
+            | KernelAction::Unheed { .. } => 0,
         };
         let matters = !is_ok || matches!(outcome.action, KernelAction::RemoveAddress(_));
         matters.then_some(Event::Kernel(outcome))
@@ -308,14 +312,27 @@ impl World {
                 };
                 self.metrics.announced.remove(&announced);
             }
+            NodeNotice::Conflict { ip, interface, mac, service: _ } => {
+                let conflict = Conflict::new(*ip, interface, Some(*mac));
+                self.metrics.conflicts.get_or_create(&conflict).set(1);
+            }
+            NodeNotice::ConflictOver { ip, interface, mac, service: _ } => {
+                self.metrics.conflicts.remove(&Conflict::new(*ip, interface, Some(*mac)));
+            }
+            NodeNotice::Foreign { ip, interface, service: _ } => {
+                self.metrics.conflicts.get_or_create(&Conflict::new(*ip, interface, None)).set(1);
+            }
+            NodeNotice::ForeignGone { ip, interface, service: _ } => {
+                self.metrics.conflicts.remove(&Conflict::new(*ip, interface, None));
+            }
             NodeNotice::Configured { .. }
             | NodeNotice::Confirmed { .. }
             | NodeNotice::Contested { .. }
             | NodeNotice::Fenced { .. }
-            | NodeNotice::Foreign { .. }
             | NodeNotice::GaveUp { .. }
             | NodeNotice::HoldingOn { .. }
-            | NodeNotice::KernelFailed { .. } => {}
+            | NodeNotice::KernelFailed { .. }
+            | NodeNotice::Restored { .. } => {}
         }
     }
 
@@ -379,6 +396,7 @@ impl Host for World {
                     Ok(HostChange::Addresses(change)) => Event::Addresses(change),
                     Ok(HostChange::Links(change)) => Event::Links(change),
                     Ok(HostChange::Routes(change)) => Event::Routes(change),
+                    Ok(HostChange::Sighted(sighting)) => Event::Sighted(sighting),
                     Err(error) => return Err(Ended::KernelLost(error)),
                 },
                 Some(answer) = self.requests.next(), if !self.requests.is_empty() => match answer {
