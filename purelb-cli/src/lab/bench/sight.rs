@@ -118,7 +118,8 @@ impl Sight {
                 }
                 HostChange::Addresses(Change::Updated(_))
                 | HostChange::Links(_)
-                | HostChange::Routes(_) => {}
+                | HostChange::Routes(_)
+                | HostChange::Sighted(_) => {}
             }
         }
     }
