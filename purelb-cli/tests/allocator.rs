@@ -248,3 +248,23 @@ async fn a_taken_port_has_an_exit_code_of_its_own() {
     let status = in_time("its end", allocator.child.wait()).await.unwrap();
     assert_eq!(status.code(), Some(3));
 }
+
+#[tokio::test]
+async fn a_pool_that_overlaps_a_node_or_its_pods_is_warned_of() {
+    let cluster = Cluster::new("overlap").await;
+    cluster.create(json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1" },
+        "spec": { "podCIDRs": ["198.51.100.128/25"] },
+    }));
+    let status = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1" },
+        "status": { "addresses": [{ "type": "InternalIP", "address": "192.0.2.245" }] },
+    });
+    cluster.api.apply_status("test", status).expect("a sound status");
+    let mut allocator = Allocator::start(&cluster, free_port());
+    let line = allocator.line("192.0.2.240-192.0.2.250 holds 192.0.2.245").await;
+    assert_eq!((&line["level"], &line["group"]), (&json!("WARN"), &json!("default")));
+    let line = allocator.line("overlaps the cluster's pod range 198.51.100.128/25").await;
+    assert_eq!((&line["level"], &line["group"]), (&json!("WARN"), &json!("routed")));
+    assert!(allocator.end().await.success());
+}

@@ -5,7 +5,7 @@ mod allocator_world;
 use std::time::Duration;
 
 use allocator_world::*;
-use purelb_core::group::GroupSpec;
+use purelb_core::group::{GroupSpec, ServiceGroup};
 use purelb_core::service::Service;
 
 const V4: &str = "192.0.2.100-192.0.2.103";
@@ -85,7 +85,7 @@ fn a_full_group_refuses_with_its_ranges_and_the_next_release_serves_who_waits() 
     assert_eq!(world.addresses("c"), [] as [&str; 0]);
     assert_eq!(
         world.refusal("c"),
-        "group default has no free IPv4 address: all of 192.0.2.100-192.0.2.101 is in use"
+        "group default has no free IPv4 address: every address of 192.0.2.100-192.0.2.101 that can be given out is in use"
     );
     let refused = world.take_told().iter().filter(|line| line.contains("AllocationFailed")).count();
     assert_eq!(refused, 2, "each is told once");
@@ -460,6 +460,22 @@ fn status_shows_ranges_as_typed_and_namespaces_as_written() {
     assert_eq!(namespaces, ["ns", "a", "ns"]);
     assert_eq!((status.allocated_v4, status.available_v4), (1, Some(253)));
     assert_eq!((status.allocated_v6, status.available_v6), (1, Some(i64::MAX)));
+}
+
+#[test]
+fn a_group_that_can_no_longer_be_used_offers_nothing_in_its_status() {
+    let mut world = World::with([local("default", &["192.0.2.0/24"])]);
+    world.create("web", plain);
+    world.run();
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.group_status("default").available_v4, Some(253));
+    let status = Some(world.group_status("default"));
+    world.group(ServiceGroup { status, ..local("default", &["192.0.2.0/33"]) });
+    world.pass(Duration::from_secs(1));
+    let status = world.group_status("default");
+    assert_eq!((status.allocated_v4, status.available_v4), (0, Some(0)));
+    assert!(status.addresses.is_empty(), "{:?}", status.addresses);
+    assert_eq!(world.addresses("web").len(), 1, "what is held stays");
 }
 
 #[test]

@@ -6,9 +6,12 @@
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use ipnet::IpNet;
+use k8s_openapi::api::{
+    core::v1 as core, discovery::v1 as discovery, networking::v1 as networking,
+};
 use kube::Client;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ListParams};
 use purelb_core::config::{LbNodeAgent, Node};
 use purelb_core::group::ServiceGroup;
 use purelb_core::name::{GroupName, NodeName, ServiceKey};
@@ -19,6 +22,7 @@ use serde::de::DeserializeOwned;
 use crate::api;
 use crate::convert::endpoints::Slices;
 use crate::convert::{endpoints, lb_node_agent, node, service, service_group};
+use crate::error::chain;
 use crate::list_watch::{Metadata, Pace, Source, Step, list_watch};
 
 /// Services of type LoadBalancer, in all namespaces; where the server cannot select by type, all
@@ -68,6 +72,31 @@ pub fn node(client: Client, name: &NodeName) -> BoxStream<'static, Change<Node>>
         |object: core::Node| node::node(&object),
         |metadata| NodeName::from(metadata.name),
     )
+}
+
+/// What all Nodes say of addresses.
+pub fn node_nets(client: Client) -> BoxStream<'static, Change<node::NodeNet>> {
+    changes(
+        client,
+        source("nodes", "/api/v1/nodes"),
+        |object: core::Node| node::net(&object),
+        |metadata| NodeName::from(metadata.name),
+    )
+}
+
+/// The ranges that cluster addresses of Services are from, as the API tells them now; none where it
+/// does not (before Kubernetes 1.33, or without the right to ask).
+pub async fn service_ranges(client: Client) -> Vec<IpNet> {
+    let api = kube::Api::<networking::ServiceCIDR>::all(client);
+    let listed = match api.list(&ListParams::default()).await {
+        Ok(listed) => listed.items,
+        Err(error) => {
+            tracing::debug!(error = chain(&error), "the API does not tell the range of Services");
+            Vec::new()
+        }
+    };
+    let texts = listed.into_iter().filter_map(|object| object.spec).flat_map(|spec| spec.cidrs);
+    texts.flatten().filter_map(|text| text.parse().ok()).collect()
 }
 
 /// The nodes with endpoints, of every Service in all namespaces. That is much in a large cluster: to

@@ -196,6 +196,7 @@ impl Allocator {
                 let group = name.clone();
                 self.out.push(Action::Notice(Notice::Usage { group, usage: None }));
             }
+            self.clear_status(name, now);
             return;
         };
         let (usage, ipam, addresses) = match &group.source {
@@ -232,7 +233,27 @@ impl Allocator {
             bound_namespaces: observed.namespaces.clone(),
             ..GroupStatus::default()
         };
-        let status = status.with_usage(&usage);
+        self.write_status(name, status.with_usage(&usage), now);
+    }
+
+    /// A group that cannot be used gives nothing: a status that still says otherwise is taken back.
+    fn clear_status(&mut self, name: &GroupName, now: Instant) {
+        let Some(observed) = self.groups.get(name) else { return };
+        if observed.status.is_none() {
+            return;
+        }
+        let status = GroupStatus {
+            available_v4: Some(0),
+            available_v6: Some(0),
+            bound_namespaces: observed.namespaces.clone(),
+            ..GroupStatus::default()
+        };
+        self.write_status(name, status, now);
+    }
+
+    fn write_status(&mut self, name: &GroupName, status: GroupStatus, now: Instant) {
+        let Some(observed) = self.groups.get(name) else { return };
+        let Some(record) = self.group_records.get_mut(name) else { return };
         let shows = observed.status.as_ref() == Some(&status);
         let version = ResourceVersion::default();
         match record.status.step(&status, shows, &version, STATUS_GAP, now) {

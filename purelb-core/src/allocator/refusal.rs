@@ -32,7 +32,9 @@ pub enum Refusal {
         groups: Vec<GroupName>,
     },
     /// All addresses of a family are taken.
-    #[error("group {group} has no free {family} address: all of {ranges} is in use")]
+    #[error(
+        "group {group} has no free {family} address: every address of {ranges} that can be given out is in use"
+    )]
     Exhausted {
         /// The group.
         group: GroupName,

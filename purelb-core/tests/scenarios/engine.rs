@@ -300,6 +300,9 @@ fn counts(status: &GroupStatus) -> String {
             counts.extend(available.map(|count| format!("available{family} {count}")));
         }
     }
+    if counts.is_empty() {
+        counts.push("offers nothing".to_owned());
+    }
     if !status.bound_namespaces.is_empty() {
         let names: Vec<_> = status.bound_namespaces.iter().map(|name| name.as_str()).collect();
         counts.push(format!("boundNamespaces {}", names.join(" ")));

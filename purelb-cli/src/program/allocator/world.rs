@@ -7,9 +7,11 @@ use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures::{FutureExt, StreamExt};
 use ipnet::IpNet;
-use purelb_core::allocator::{Action, Allocator, Event, Settings};
+use purelb_core::allocator::{Action, Allocator, ClusterRange, Event, Settings};
 use purelb_core::lease::LeaseEvent;
+use purelb_core::store::{Change, Store};
 use purelb_k8s::apply::{Outcome, Writer, Writing};
+use purelb_k8s::convert::node::NodeNet;
 use purelb_k8s::notice::Recorder;
 use purelb_k8s::{Client, Pace, leases, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -34,6 +36,10 @@ pub(super) struct World {
     /// Facts to hand over before any other.
     facts: VecDeque<Event>,
     watches: SelectAll<BoxStream<'static, Heard>>,
+    /// What the allocator was last told.
+    settings: Settings,
+    nodes: Store<NodeNet>,
+    service_ranges: Vec<IpNet>,
     subnets: ActiveSubnets,
     /// What the allocator was last told of them.
     told_subnets: Option<BTreeSet<IpNet>>,
@@ -55,6 +61,8 @@ pub(super) struct World {
 enum Heard {
     Event(Box<Event>),
     Lease(Box<LeaseEvent>),
+    Node(Change<NodeNet>),
+    ServiceRanges(Vec<IpNet>),
 }
 
 /// Why the allocator ended.
@@ -83,9 +91,14 @@ impl World {
                 .map(|change| Heard::Event(Box::new(Event::Groups(change))))
                 .boxed(),
             leases.map(|event| Heard::Lease(Box::new(event))).boxed(),
+            watch::node_nets(client.clone()).map(Heard::Node).boxed(),
+            watch::service_ranges(client.clone()).map(Heard::ServiceRanges).into_stream().boxed(),
         ]);
         Self {
-            facts: [Event::Settings(settings)].into(),
+            facts: [Event::Settings(settings.clone())].into(),
+            settings,
+            nodes: Store::default(),
+            service_ranges: Vec::new(),
             watches,
             subnets: ActiveSubnets::default(),
             told_subnets: None,
@@ -99,6 +112,27 @@ impl World {
             people: People::new(namespace, recorder, metrics),
             readiness,
         }
+    }
+
+    /// The fact that what is known of the cluster's own addresses has changed, if it has.
+    fn changed_settings(&mut self) -> Option<Event> {
+        let nodes = self.nodes.listed()?;
+        let pods = nodes.values().flat_map(|node| &node.pod_ranges);
+        let pods = pods.map(|net| (*net, ClusterRange::Pods));
+        let services = self.service_ranges.iter().map(|net| (*net, ClusterRange::Services));
+        let addresses = nodes
+            .values()
+            .flat_map(|node| node.addresses.iter().map(|ip| (*ip, node.name.clone())));
+        let settings = Settings {
+            default_announcer: self.settings.default_announcer,
+            cluster_ranges: pods.chain(services).collect(),
+            node_addresses: addresses.collect(),
+        };
+        if settings == self.settings {
+            return None;
+        }
+        self.settings = settings.clone();
+        Some(Event::Settings(settings))
     }
 
     /// Waits for the writes that are under way; others do not begin any more. Whether some request may
@@ -194,14 +228,18 @@ impl Host for World {
                 heard = self.watches.next() => match heard {
                     Some(Heard::Event(event)) => return Ok(Input::Fact(*event)),
                     Some(Heard::Lease(event)) => self.subnets.handle(*event, Instant::now()),
+                    Some(Heard::Node(change)) => {
+                        self.nodes.apply(change);
+                    }
+                    Some(Heard::ServiceRanges(ranges)) => self.service_ranges = ranges,
                     None => return Err(Ended::WatchesLost),
                 },
                 () = sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => {
                     self.subnets.expire(Instant::now());
                 }
             }
-            // Only what was heard of Leases, or their running out, comes to here.
-            if let Some(fact) = self.changed_subnets() {
+            // Only what was heard of Leases and Nodes, or leases running out, comes to here.
+            if let Some(fact) = self.changed_subnets().or_else(|| self.changed_settings()) {
                 return Ok(Input::Fact(fact));
             }
         }
