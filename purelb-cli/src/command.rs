@@ -18,6 +18,7 @@ pub mod host;
 pub mod lab;
 pub mod look;
 pub mod output;
+pub mod validate;
 
 /// PureLB: a service load balancer for Kubernetes that uses plain Linux networking
 #[derive(Debug, Parser)]
@@ -33,6 +34,7 @@ enum Command {
     Lab(lab::Lab),
     Pools(look::Pools),
     Services(look::Services),
+    Validate(validate::Validate),
 }
 
 /// Runs what the arguments ask for; the first is the name this program was started by.
@@ -47,6 +49,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             Command::Lab(lab) => lab::run(lab),
             Command::Pools(args) => look::pools(&args),
             Command::Services(args) => look::services(&args),
+            Command::Validate(args) => validate::run(&args),
         },
     }
 }

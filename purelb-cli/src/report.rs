@@ -6,7 +6,9 @@
 
 pub mod engine;
 pub mod pools;
+pub mod routes;
 pub mod services;
+pub mod validate;
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub leases: Vec<LeaseSight>,
     /// PureLB's own pods.
     pub pods: Vec<Pod>,
+    /// Services without a class count as ours, whatever the allocator's pod says.
+    pub default_announcer: bool,
     /// When it was made, by this machine's clock.
     pub taken: Timestamp,
 }
@@ -132,6 +134,7 @@ impl Snapshot {
             nodes: nodes.iter().map(node::node).collect(),
             leases: leases.iter().filter_map(sight).collect(),
             pods: pods.iter().filter_map(pod).collect(),
+            default_announcer: false,
             taken: Timestamp::now(),
         })
     }
@@ -197,7 +200,7 @@ impl Snapshot {
 
     /// Whether the allocator serves Services without a class, as its pod is configured.
     pub fn is_default_announcer(&self) -> bool {
-        self.pods.iter().any(|pod| pod.is_default_announcer)
+        self.default_announcer || self.pods.iter().any(|pod| pod.is_default_announcer)
     }
 
     /// The pod of a node's agent.

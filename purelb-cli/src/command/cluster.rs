@@ -48,6 +48,11 @@ impl Cluster {
         &self.namespace
     }
 
+    /// The kubeconfig file, if one was named.
+    pub fn kubeconfig(&self) -> Option<&str> {
+        self.kubeconfig.as_deref().filter(|path| !path.is_empty())
+    }
+
     /// Lists everything once, and lets `then` go on with it and the connection.
     ///
     /// # Errors

@@ -1,8 +1,9 @@
 //! The world around a node agent: the kernel, the Kubernetes API, signals, people.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use purelb_core::host::Family;
 use purelb_core::kernel::{KernelAction, KernelOutcome};
 use purelb_core::lease::{LeaseEvent, LeaseWrite, WriteResult};
 use purelb_core::membership::Settings;
-use purelb_core::name::{NodeName, Uid};
+use purelb_core::name::{NodeName, ServiceKey, Uid};
 use purelb_core::node::{Action, Announcement, ClusterAction, Event, NodeAgent, NodeNotice};
 use purelb_core::notice::{Level, Notice, Regarding};
 use purelb_core::store::Change;
@@ -68,6 +69,8 @@ pub(super) struct World {
     questions: mpsc::Receiver<Question<NodeAgent>>,
     /// When to give up stopping in order.
     stop_by: Option<Instant>,
+    /// What the gauge of announced addresses shows.
+    announced: BTreeMap<ServiceKey, BTreeSet<IpAddr>>,
     recorder: Recorder,
     worker: Option<notice::Worker>,
     metrics: AgentMetrics,
@@ -126,6 +129,7 @@ impl World {
             ],
             questions,
             stop_by: None,
+            announced: BTreeMap::new(),
             recorder,
             worker: Some(worker),
             metrics,
@@ -256,7 +260,7 @@ impl World {
         matters.then_some(Event::Kernel(outcome))
     }
 
-    fn tell(&self, notice: &NodeNotice) {
+    fn tell(&mut self, notice: &NodeNotice) {
         let service = match notice.regarding() {
             Regarding::Service { key, .. } => Some(key.to_string()),
             Regarding::Agent { .. } | Regarding::Node => None,
@@ -285,17 +289,13 @@ impl World {
         self.recorder.tell(notice::Notice { about, severity, reason, text: notice.to_string() });
     }
 
-    fn count(&self, notice: &NodeNotice) {
+    fn count(&mut self, notice: &NodeNotice) {
         let of = |family: &Family| OfFamily { family: family.to_string() };
         match notice {
-            NodeNotice::Announced { ip, service, node, .. } => {
+            NodeNotice::Announced { ip, service, .. } => {
                 self.metrics.additions.inc();
-                let announced = Announced {
-                    service: service.key.to_string(),
-                    node: node.to_string(),
-                    ip: ip.to_string(),
-                };
-                self.metrics.announced.get_or_create(&announced).set(1);
+                self.metrics.announced.get_or_create(&self.announced(&service.key, ip)).set(1);
+                self.announced.entry(service.key.clone()).or_default().insert(*ip);
             }
             NodeNotice::Identified { family, .. } => {
                 self.metrics.unidentified.get_or_create(&of(family)).set(0);
@@ -305,12 +305,10 @@ impl World {
                 self.metrics.unidentified.get_or_create(&of(family)).set(value);
             }
             NodeNotice::Withheld { ip, service, .. } => {
-                let announced = Announced {
-                    service: service.key.to_string(),
-                    node: self.node.to_string(),
-                    ip: ip.to_string(),
-                };
-                self.metrics.announced.remove(&announced);
+                self.metrics.announced.remove(&self.announced(&service.key, ip));
+                if let Some(ips) = self.announced.get_mut(&service.key) {
+                    ips.remove(ip);
+                }
             }
             NodeNotice::Conflict { ip, interface, mac, service: _ } => {
                 let conflict = Conflict::new(*ip, interface, Some(*mac));
@@ -336,8 +334,34 @@ impl World {
         }
     }
 
+    /// The labels of an address in the gauge of what this node announces.
+    fn announced(&self, service: &ServiceKey, ip: &IpAddr) -> Announced {
+        let (service, node) = (service.to_string(), self.node.to_string());
+        Announced { service, node, ip: ip.to_string() }
+    }
+
+    /// Drops the series of Services that are gone.
+    fn forget(&mut self, is_gone: impl Fn(&ServiceKey) -> bool) {
+        let gone: Vec<_> = self.announced.keys().filter(|key| is_gone(key)).cloned().collect();
+        for service in gone {
+            for ip in self.announced.remove(&service).unwrap_or_default() {
+                self.metrics.announced.remove(&self.announced(&service, &ip));
+            }
+        }
+    }
+
     /// Notes what this world itself needs of a fact.
     fn note(&mut self, event: &Event) {
+        if let Event::Services(change) = event {
+            match change {
+                Change::Deleted(key) => self.forget(|service| service == key),
+                Change::Listed(services) => {
+                    let there: BTreeSet<_> = services.iter().map(|service| &service.key).collect();
+                    self.forget(|service| !there.contains(service));
+                }
+                Change::Updated(_) => {}
+            }
+        }
         if let Event::Node(change) = event {
             match change {
                 Change::Deleted(_) => self.node_uid = None,
