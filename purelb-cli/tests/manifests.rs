@@ -467,7 +467,7 @@ fn the_allocators_token_is_good_for_answers_only(stage: &Stage, token: &Path) {
         patch(WEB, r#"{"spec":{"type":"ClusterIP"}}"#),
         patch(&lease, "{}"),
         Attempt { method: "GET", path: "/api/v1/namespaces/purelb/secrets", body: "" },
-        Attempt { method: "GET", path: "/api/v1/nodes", body: "" },
+        Attempt { method: "GET", path: "/api/v1/pods", body: "" },
     ] {
         refused(stage, token, "forbidden", &forbidden);
     }
