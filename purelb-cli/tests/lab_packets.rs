@@ -139,7 +139,22 @@ fn a_packet_reaches_a_pod_from_everywhere_and_through_failures() {
         let [local, _, _, remote, _] = addresses;
         traffic_goes_on(&mut cluster, &Load { local, remote });
         assert_eq!(cluster.end_programs(), [""; 0]);
+        nobody_replaced_an_object(&mut cluster);
     });
+}
+
+/// What the programs wrote, they wrote by patches and creations: an object that is replaced as a
+/// whole (PUT) takes along what others wrote meanwhile.
+fn nobody_replaced_an_object(cluster: &mut Cluster) {
+    let log = cluster.api_mut().plane().unwrap().audit_log();
+    let log = std::fs::read_to_string(log).unwrap();
+    for program in ["purelb-allocator", "purelb-lbnodeagent"] {
+        let agent = format!("\"userAgent\":\"{program}/");
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(&agent)).collect();
+        assert!(lines.iter().any(|line| line.contains("\"verb\":\"patch\"")), "{program}");
+        let replaced = lines.iter().find(|line| line.contains("\"verb\":\"update\""));
+        assert_eq!(replaced, None, "{program}");
+    }
 }
 
 /// Asks one address of a Service from outside, from a pod and from a node.

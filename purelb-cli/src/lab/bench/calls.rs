@@ -62,8 +62,15 @@ impl Calls {
         Ok(Self::Log { path, begin })
     }
 
-    /// Those since the start.
+    /// Those since the start, but for what comes from the loopback address: the API server's own,
+    /// and the bench's where it does not come through the hub.
     pub(super) fn all(&self) -> io::Result<Vec<Call>> {
+        let mut calls = self.noted()?;
+        calls.retain(|call| !call.client.is_loopback());
+        Ok(calls)
+    }
+
+    fn noted(&self) -> io::Result<Vec<Call>> {
         match self {
             Self::Told(calls) => Ok(calls.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             Self::Log { path, begin } => {

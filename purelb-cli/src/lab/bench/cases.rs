@@ -126,7 +126,7 @@ fn writes(scene: &Scene, calls: &Calls, count: usize) -> Result<Vec<Row>, BenchE
     let nodes = scene.addresses_of_nodes();
     let all = calls.all()?;
     let is_write = |call: &&Call| !matches!(call.verb.as_str(), "get" | "list");
-    // The bench itself is on the loopback address, or comes through the hub, and creates.
+    // The bench itself may come through the hub, as the allocator does, and creates.
     let is_ours = |call: &&Call| call.verb != "create" || !call.path.ends_with("/services");
     let (agents, others): (Vec<_>, Vec<_>) =
         all.iter().filter(is_write).filter(is_ours).partition(|call| nodes.contains(&call.client));
