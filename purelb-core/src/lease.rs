@@ -62,7 +62,7 @@ pub struct LeaseContent {
 
 /// A fact about leases, in the API's order.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseEvent {
     /// Every change up to this one has been delivered.
     Bookmark(Version),
@@ -93,7 +93,7 @@ pub enum LeaseEvent {
 
 /// The answer to a write of our own lease.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum WriteResult {
     /// It replaced the version that it was conditional on.
     Accepted {
@@ -112,7 +112,7 @@ pub enum WriteResult {
 
 /// A write of our own lease, conditional on what it replaces.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseWrite {
     /// Counts the writes of this process; equals `content.attempt`.
     pub attempt: u64,

@@ -25,7 +25,10 @@
 //! that B's right rests on came back before A's join; so B is in A's view without having `seen` the
 //! join, and A still waits until B's right is over (3).
 
+#[cfg(feature = "mutations")]
+mod normal;
 mod outage;
+mod pace;
 mod publish;
 mod view;
 
@@ -45,6 +48,9 @@ use crate::mutation::{Mutant, Mutation};
 use crate::name::{BootId, NodeName};
 use crate::time::Tick;
 
+#[cfg(feature = "mutations")]
+pub use normal::Rename;
+pub use pace::{Pace, PaceError};
 use view::{Own, Peer};
 
 /// The shortest lease duration that leaves time to renew before the fence.
@@ -90,6 +96,7 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Membership {
     settings: Settings,
+    pace: Pace,
     /// The latest moment that was passed in.
     now: Tick,
 
@@ -118,7 +125,7 @@ pub struct Membership {
     /// It goes on although none came back in time.
     is_holding_on: bool,
     /// When the right was last lost.
-    lapsed_at: Tick,
+    lapsed_at: Option<Tick>,
     /// Nothing that was written since the last lapse has come back.
     is_blind: bool,
     /// What we have published without a break, and how far its join has come.
@@ -269,6 +276,7 @@ impl Membership {
     pub fn new(mut settings: Settings) -> Self {
         settings.duration = settings.duration.max(MIN_DURATION);
         Self {
+            pace: Pace::of(settings.duration),
             settings,
             now: Tick::START,
             seen: None,
@@ -283,13 +291,19 @@ impl Membership {
             right: None,
             outage: ApiOutage::default(),
             is_holding_on: false,
-            lapsed_at: Tick::START,
+            lapsed_at: None,
             is_blind: false,
             claims: BTreeMap::new(),
             joins: 0,
             writer: publish::Writer::default(),
             mutant: Mutant::default(),
         }
+    }
+
+    /// Keeps the lease as the operator asked for, who names its duration as well.
+    pub fn keep_pace(&mut self, pace: Pace) {
+        self.settings.duration = pace.duration();
+        self.pace = pace;
     }
 
     /// Breaks a rule on purpose.
@@ -333,9 +347,6 @@ impl Membership {
     pub fn leave(&mut self, how: Leaving, now: Tick) -> Standings {
         let _ = self.pass_time(now);
         self.leaving = Some(how);
-        if let Leaving::Keep(duration) = how {
-            self.settings.duration = self.settings.duration.max(duration);
-        }
         Standings::Changed
     }
 
@@ -353,7 +364,9 @@ impl Membership {
     /// that list it alone.
     pub fn ranking(&self, ip: IpAddr, narrowed: bool) -> Vec<&NodeName> {
         let (candidates, _) = election::electorate(ip, narrowed, self.live());
-        election::ranking(ip, candidates)
+        let mut ranking = election::ranking(ip, candidates);
+        ranking.dedup();
+        ranking
     }
 
     /// Every lease in view, our own last, with whether it counts.
@@ -375,12 +388,19 @@ impl Membership {
         self.right
     }
 
+    /// Whether an address that is won may be taken that is not on the interface yet. A process that
+    /// adopted addresses publishes its subnets at once to keep them, but takes no others before it
+    /// has watched for a duration as well: a peer may hold them whose lease was just deleted.
+    pub fn may_take(&self) -> bool {
+        !self.is_adopting || self.now >= self.quiet_until
+    }
+
     /// The subnets and addresses that our lease may say at this moment: the last that is known to
-    /// be there, and the last that was sent.
+    /// be there, of this process or the one before it on this boot, and the last that was sent.
     pub fn published(&self) -> (BTreeSet<IpNet>, BTreeSet<IpAddr>) {
         let mut subnets = BTreeSet::new();
         let mut lists = BTreeSet::new();
-        let landed = self.own.as_ref().filter(|own| own.is_ours).map(|own| &own.lease.content);
+        let landed = self.own_lease().filter(|_| self.inherits());
         for content in landed.into_iter().chain(self.writer.last_sent()) {
             subnets.extend(content.subnets.iter().copied());
             lists.extend(content.lists.iter().copied());
@@ -402,8 +422,7 @@ impl Membership {
 
     /// Whether this process has never held a right and has not been found blind either.
     pub fn is_first_join(&self) -> bool {
-        self.right.is_none() && !self.is_blind
-            || self.right.is_some() && self.lapsed_at == Tick::START
+        self.right.is_none() && !self.is_blind || self.right.is_some() && self.lapsed_at.is_none()
     }
 
     /// The lease duration.
@@ -413,7 +432,15 @@ impl Membership {
 
     /// Whether the lease says a longer duration than it is to say.
     pub fn is_shortening(&self) -> bool {
-        self.own.as_ref().is_some_and(|own| own.lease.content.duration > self.settings.duration)
+        self.own.as_ref().is_some_and(|own| own.lease.content.duration > self.wanted_duration())
+    }
+
+    /// The duration that the lease is to say.
+    fn wanted_duration(&self) -> Duration {
+        match self.leaving {
+            Some(Leaving::Keep(duration)) => duration.max(self.settings.duration),
+            Some(Leaving::Release) | None => self.settings.duration,
+        }
     }
 
     /// Whether all leases have been listed.
@@ -426,11 +453,11 @@ impl Membership {
         self.is_contested
     }
 
-    /// Live leases, our own among them.
+    /// What is live of all leases, our own last; a node's may be there twice.
     fn live(&self) -> impl Iterator<Item = (&NodeName, &LeaseContent)> {
-        let peers = self.peers.iter().filter(|(_, peer)| !peer.is_expired);
+        let peers = self.peers.iter();
         let own = self.own.iter().map(|own| (&self.settings.node, &own.lease.content));
-        peers.map(|(node, peer)| (node, &peer.lease.content)).chain(own)
+        peers.flat_map(|(node, peer)| peer.live().map(move |content| (node, content))).chain(own)
     }
 
     fn own_standing(&self, ip: IpAddr, is_listed: bool) -> Standing {
@@ -467,20 +494,31 @@ impl Membership {
 
     /// The live peers that could hold something of `claim`.
     fn concerned(&self, claim: Claim) -> impl Iterator<Item = &Peer> {
-        let live = self.peers.values().filter(|peer| !peer.is_expired);
-        live.filter(move |peer| claim.concerns(&peer.lease.content))
+        let peers = self.peers.values();
+        peers.filter(move |peer| peer.live().any(|content| claim.concerns(content)))
     }
 
     /// Moves the clock; loses the right if its end has come; finishes joins whose wait is over.
     fn pass_time(&mut self, now: Tick) -> Standings {
+        let could_take = self.may_take();
         self.now = self.now.max(now);
+        let may_take = self.may_take() && !could_take;
         self.hold_on();
-        let lapsed = self.right.is_some_and(|end| end <= self.now);
+        let lapsed = self.right.is_some_and(|end| end <= self.now)
+            || self.blind_at().is_some_and(|at| at <= self.now);
         if lapsed {
             self.lapse();
         }
         let expired = self.mutant.is(Mutation::NoEcho) && self.expire(self.now);
-        Standings::changed_if(lapsed || expired).or(self.finish_joins())
+        Standings::changed_if(lapsed || expired || may_take).or(self.finish_joins())
+    }
+
+    /// When a joiner whose writes do not come back is blind: a lease duration after the oldest of
+    /// them was sent.
+    fn blind_at(&self) -> Option<Tick> {
+        let is_joining = self.right.is_none() && !self.claims.is_empty();
+        let since = self.writer.unheard_since().filter(|_| is_joining)?;
+        Some(since + self.settings.duration)
     }
 
     fn lapse(&mut self) {
@@ -489,7 +527,7 @@ impl Membership {
         if self.mutant.is(Mutation::LateRenewalRevives) {
             return;
         }
-        self.lapsed_at = self.now;
+        self.lapsed_at = Some(self.now);
         self.is_blind = true;
         self.claims.clear();
     }
@@ -525,7 +563,7 @@ impl Membership {
     /// Until when a join has to wait as things stand.
     fn join_wait(&self, claim: Claim, version: Version, back: Tick) -> Tick {
         let unseen = self.concerned(claim).filter(|peer| !peer.has_seen(version));
-        let longest = unseen.map(|peer| peer.lease.content.duration).max();
+        let longest = unseen.flat_map(Peer::live).map(|content| content.duration).max();
         match longest.filter(|_| !self.mutant.is(Mutation::NoAcknowledgement)) {
             Some(duration) => self.over(back, duration),
             None => back,

@@ -33,7 +33,7 @@ use crate::host::{Address, AddressKey, Family, Link, LinkIndex, Ownership, Route
 use crate::kernel::{KernelAction, KernelOutcome};
 use crate::lease::{LeaseEvent, LeaseWrite};
 use crate::machine::{Deadline, Machine};
-use crate::membership::{Leaving, Membership, Settings, Standings};
+use crate::membership::{Leaving, Membership, Pace, Settings, Standings};
 use crate::name::{NodeName, ResourceVersion, ServiceKey};
 use crate::place::PoolIndex;
 use crate::service::{Endpoints, Service};
@@ -250,6 +250,11 @@ impl NodeAgent {
             stopping: None,
             actions: VecDeque::new(),
         }
+    }
+
+    /// Keeps its lease as the operator asked for, who names its duration as well.
+    pub fn keep_pace(&mut self, pace: Pace) {
+        self.membership.keep_pace(pace);
     }
 
     /// Breaks a rule on purpose.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use prometheus_client::registry::Registry;
 use purelb_core::host::Ownership;
-use purelb_core::membership::{DEFAULT_DURATION, MIN_DURATION, Settings};
+use purelb_core::membership::{DEFAULT_DURATION, Pace, PaceError, Settings};
 use purelb_core::node::NodeAgent;
 use purelb_core::time::Origin;
 use purelb_k8s::go_duration;
@@ -46,6 +46,16 @@ struct Args {
     /// How long this node's lease lasts, such as 5s; at least 5s
     #[arg(long, env = "PURELB_LEASE_DURATION", value_parser = go_duration::parse)]
     lease_duration: Option<Duration>,
+
+    /// How long addresses are kept after the last renewal of the lease that succeeded; unless set,
+    /// the lease's duration less 2 % and 1.3s, which is also the most
+    #[arg(long, env = "PURELB_RENEW_DEADLINE", value_parser = go_duration::parse)]
+    renew_deadline: Option<Duration>,
+
+    /// From one renewal of the lease to the next; unless set, a third of its duration. At most half of
+    /// the renew deadline
+    #[arg(long, env = "PURELB_RETRY_PERIOD", value_parser = go_duration::parse)]
+    retry_period: Option<Duration>,
 }
 
 /// Runs the `lbnodeagent` with the arguments after the program's name, until it ends.
@@ -56,9 +66,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
 async fn serve(args: Args) -> Result<(), Failure> {
     let namespace = args.common.namespace()?;
     let duration = args.lease_duration.unwrap_or(DEFAULT_DURATION);
-    if duration < MIN_DURATION {
-        return Err(Failure::LeaseTooShort { duration });
-    }
+    let pace = Pace::new(duration, args.renew_deadline, args.retry_period)?;
     let _lock = NamespaceLock::take(LOCK)?;
     let start = Instant::now();
     let settings = Settings {
@@ -88,6 +96,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let (desk, questions) = desk();
     let pages = Pages::from([("/view", desk.page(|agent: &NodeAgent, _| agent.view()))]);
     let mut machine = NodeAgent::new(settings.clone(), start).with_ownership(ownership);
+    machine.keep_pace(pace);
     let mut world =
         World::new(client, &namespace, &settings, kernel, questions, metrics, readiness.clone())
             .map_err(daemon::Failure::Signals)?;
@@ -128,12 +137,12 @@ enum Failure {
     Daemon(#[from] daemon::Failure),
     #[error(transparent)]
     Kernel(#[from] WatchError),
-    #[error(
-        "--lease-duration (PURELB_LEASE_DURATION) is {duration:?}: it must be at least {MIN_DURATION:?}, or there is no time to renew it"
-    )]
-    LeaseTooShort { duration: Duration },
     #[error("cannot make sure that this is the only agent of this host")]
     Lock(#[from] LockError),
+    #[error(
+        "the lease cannot be kept with these of --lease-duration (PURELB_LEASE_DURATION), --renew-deadline (PURELB_RENEW_DEADLINE) and --retry-period (PURELB_RETRY_PERIOD)"
+    )]
+    Pace(#[from] PaceError),
     #[error("stopped before everything was withdrawn; what is left goes when its lifetime ends")]
     Unfinished,
 }
@@ -141,7 +150,7 @@ enum Failure {
 impl ExitStatus for Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::LeaseTooShort { .. } => ExitCode::from(2),
+            Self::Pace(_) => ExitCode::from(2),
             Self::Daemon(failure) => failure.exit_code(),
             Self::BootId(_) | Self::Kernel(_) | Self::Lock(_) | Self::Unfinished => {
                 ExitCode::FAILURE

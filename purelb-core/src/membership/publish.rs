@@ -7,7 +7,8 @@ use crate::lease::{Base, LeaseContent, LeaseWrite, Version, WriteResult};
 use crate::mutation::Mutation;
 use crate::time::Tick;
 
-use super::{Claim, Join, Leaving, Membership, fence};
+use super::view::Peer;
+use super::{Claim, Join, Leaving, Membership};
 
 /// Acknowledgements of joins are coalesced: at most one extra write in this time.
 const ACKNOWLEDGEMENT_GAP: Duration = Duration::from_millis(100);
@@ -16,19 +17,19 @@ const ACKNOWLEDGEMENT_GAP: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Writer {
     /// How many have been sent.
-    attempts: u64,
+    pub(super) attempts: u64,
     /// Those sent that may still come back.
-    sent: BTreeMap<u64, Sent>,
+    pub(super) sent: BTreeMap<u64, Sent>,
     /// What the latest said.
-    said: Option<LeaseContent>,
+    pub(super) said: Option<LeaseContent>,
     /// The one that has no answer yet.
-    in_flight: Option<u64>,
+    pub(super) in_flight: Option<u64>,
     /// When the latest of those that were accepted was sent.
-    renewed_at: Option<Tick>,
+    pub(super) renewed_at: Option<Tick>,
     /// The version that the latest accepted one made, which may not be in view yet.
-    accepted: Option<Version>,
+    pub(super) accepted: Option<Version>,
     /// The last one failed: nothing is sent before this.
-    retry_at: Option<Tick>,
+    pub(super) retry_at: Option<Tick>,
 }
 
 /// A write that was sent.
@@ -46,13 +47,26 @@ impl Writer {
         self.said.as_ref()
     }
 
+    /// When the oldest write was sent of which nothing was heard, as far as they are remembered.
+    pub(super) fn unheard_since(&self) -> Option<Tick> {
+        self.sent.values().next().map(|sent| sent.at)
+    }
+
     /// Write number `attempt` is in view; earlier ones can come back no more.
     pub(super) fn came_back(&mut self, attempt: u64, version: Version) -> Option<Sent> {
         let sent = self.sent.get(&attempt).copied()?;
         self.sent.retain(|number, _| *number > attempt);
+        if attempt == self.attempts {
+            self.retry_at = None;
+        }
         self.accepted = self.accepted.max(Some(version));
         self.renewed_at = self.renewed_at.max(Some(sent.at));
         Some(sent)
+    }
+
+    /// What the lease says is not what was last sent.
+    pub(super) fn distrust(&mut self) {
+        self.said = None;
     }
 
     /// The lease is gone or its history is: what was sent says nothing about what is there.
@@ -66,6 +80,11 @@ impl Writer {
     /// Whether a version that was accepted must be in a listing of this version.
     pub(super) fn is_covered_by(&self, version: Version) -> bool {
         self.accepted <= Some(version)
+    }
+
+    /// Whether no write may still come into view.
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.sent.is_empty() && self.accepted.is_none()
     }
 
     fn accepted(&mut self, attempt: u64, version: Version) {
@@ -99,9 +118,12 @@ impl Membership {
         let is_join = self.claims.values().any(|join| matches!(join, Join::Writing { .. }));
         self.writer.attempts = attempt;
         self.writer.in_flight = Some(attempt);
+        // One that is older can give no right any more.
+        let (now, duration) = (self.now, self.wanted_duration());
+        self.writer.sent.retain(|_, sent| sent.at + duration > now);
         self.writer.sent.insert(attempt, Sent { at: self.now, is_join });
         self.writer.said = Some(content.clone());
-        Some(LeaseWrite { attempt, base, content, timeout: self.settings.duration / 6 })
+        Some(LeaseWrite { attempt, base, content, timeout: self.pace.request_limit() })
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is next due, and what for.
@@ -117,24 +139,33 @@ impl Membership {
             Some(at) => (at, "hold on"),
             None => (end, "fence"),
         });
+        let blind = self.blind_at().map(|at| (at, "blind"));
         let write = self.write_due().map(|due| (due, "lease write"));
         let quiet = (self.host.is_some() && self.quiet_until > self.now)
             .then_some((self.quiet_until, "observation at start"));
-        waits.chain(fence).chain(write).chain(quiet).min()
+        waits.chain(fence).chain(blind).chain(write).chain(quiet).min()
     }
 
     /// Whether the lease says what leaving asks for.
     pub fn has_left(&self) -> bool {
         let Some(leaving) = self.leaving else { return false };
-        let Some(own) = self.own.as_ref().filter(|own| own.is_ours) else {
-            return self.writer.attempts == 0;
+        let Some(content) = self.own_lease().filter(|_| self.inherits()) else {
+            // What is there, if anything, is another host's; a write of ours may still land.
+            return self.writer.is_idle();
         };
-        match leaving {
-            Leaving::Keep(_) => own.lease.content.keep,
-            Leaving::Release => {
-                own.lease.content.subnets.is_empty() && own.lease.content.lists.is_empty()
-            }
+        if self.writer.attempts > 0 && self.writer.said.is_some() && !self.is_last_in_view() {
+            return false;
         }
+        match leaving {
+            Leaving::Keep(_) => content.keep,
+            Leaving::Release => content.subnets.is_empty() && content.lists.is_empty(),
+        }
+    }
+
+    /// Whether our lease, as in view, is what was last sent.
+    fn is_last_in_view(&self) -> bool {
+        let is_last = |attempt| attempt == self.writer.attempts;
+        self.own.as_ref().is_some_and(|own| own.is_ours && is_last(own.lease.content.attempt))
     }
 
     /// Takes in the answer to a write.
@@ -160,7 +191,7 @@ impl Membership {
 
     /// The shortest time from one attempt to the next after a failure.
     fn pause(&self) -> Duration {
-        self.settings.duration / 12
+        self.pace.pause()
     }
 
     /// When a write is due: now or before if the lease does not say what it should.
@@ -193,12 +224,13 @@ impl Membership {
     /// the last time, or as soon as that expires a peer (rule 2).
     fn renewal_due(&self) -> Tick {
         let Some(last) = self.writer.renewed_at else { return Tick::START };
-        let regular = last + self.jittered(self.settings.duration / 3);
+        let regular = last + self.jittered(self.pace.period());
         let expiries = self
             .peers
             .values()
             .filter(|peer| !peer.is_expired && !peer.lease.content.subnets.is_empty())
             .map(|peer| self.expiry(peer))
+            .chain(self.peers.values().flat_map(|peer| &peer.remains).map(|past| past.expiry))
             .filter(|expiry| *expiry > last);
         expiries.fold(regular, Tick::min)
     }
@@ -255,10 +287,10 @@ impl Membership {
     /// The duration to publish: a shorter one than before only once no address in the kernel
     /// outlasts it.
     fn published_duration(&self) -> Duration {
-        let wanted = self.settings.duration;
+        let wanted = self.wanted_duration();
         let published = self.own.as_ref().map_or(wanted, |own| own.lease.content.duration);
         let holds_until = self.host.as_ref().and_then(|host| host.holds_until);
-        let outlasts = holds_until.is_some_and(|end| end > fence(self.now, wanted));
+        let outlasts = holds_until.is_some_and(|end| end > self.pace.fence(self.now, wanted));
         if outlasts { published.max(wanted) } else { wanted }
     }
 
@@ -298,7 +330,7 @@ impl Membership {
     fn is_upgrade_near(&self) -> bool {
         let serving = self.host.iter().flat_map(|host| &host.serving);
         let mut claims = serving.map(|net| Claim::Subnet(*net));
-        claims.any(|claim| self.concerned(claim).any(|peer| peer.lease.content.keep))
+        claims.any(|claim| self.concerned(claim).flat_map(Peer::live).any(|content| content.keep))
     }
 
     fn content(&self, target: &BTreeSet<Claim>, attempt: u64) -> LeaseContent {

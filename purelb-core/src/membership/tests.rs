@@ -293,6 +293,110 @@ fn a_failed_write_is_tried_again_with_the_same_condition() {
     assert_eq!((again.base, again.attempt), (first.base, first.attempt + 1));
 }
 
+#[test]
+fn a_create_that_lands_late_takes_nothing_out_of_a_deleted_lease() {
+    let mut alone = Alone::joined_beside(&[("zzz", peer_content(1, 20))]);
+    let theirs = (1..50)
+        .map(ip)
+        .find(|ip| alone.agent.standing(*ip, false) == Standing::Theirs { node: "zzz".into() });
+    let theirs = theirs.unwrap();
+    let gone = LeaseEvent::Deleted { node: "zzz".into(), version: Version(21) };
+    let _ = alone.agent.handle_lease(gone, at(5100));
+    let idle = LeaseContent { subnets: BTreeSet::new(), ..peer_content(0, 1) };
+    let created = Lease { uid: "another".into(), ..lease("zzz", 22, idle) };
+    let _ = alone.agent.handle_lease(LeaseEvent::Updated(created), at(5100));
+    alone.version = 22;
+    assert_eq!(alone.agent.standing(theirs, false), Standing::Theirs { node: "zzz".into() });
+    for millis in [6700, 8400, 9900] {
+        assert_eq!(alone.agent.standing(theirs, false), Standing::Theirs { node: "zzz".into() });
+        alone.write(at(millis)).unwrap();
+    }
+    assert!(matches!(alone.agent.standing(theirs, false), Standing::Mine { .. }));
+}
+
+#[test]
+fn a_joiner_whose_writes_do_not_come_back_for_a_duration_publishes_nothing() {
+    let mut agent = Membership::new(settings("a", "1"));
+    let _ = agent.handle_lease(LeaseEvent::Listed { leases: vec![], version: Version(10) }, at(0));
+    let _ = agent.handle_host(serving(), at(0));
+    let mut alone = Alone { agent, version: 10 };
+    alone.write(at(0)).unwrap();
+    let _ = alone.agent.handle_timeout(at(5000));
+    let join = alone.agent.poll_write().unwrap();
+    assert_eq!(join.content.subnets, [subnet()].into());
+    let result = WriteResult::Accepted { version: Version(12) };
+    let event = LeaseEvent::Written { attempt: join.attempt, result };
+    let _ = alone.agent.handle_lease(event, at(5010));
+    let _ = alone.agent.handle_timeout(at(10_000));
+    let _ = alone.agent.handle_host(serving(), at(10_000));
+    assert!(alone.agent.poll_write().unwrap().content.subnets.is_empty());
+}
+
+#[test]
+fn an_edited_lease_is_joined_for_again() {
+    let mut alone = Alone::joined_beside(&[]);
+    let mut content = alone.agent.own_lease().unwrap().clone();
+    let join = content.join;
+    content.subnets.clear();
+    let _ = alone.agent.handle_lease(LeaseEvent::Updated(lease("a", 25, content)), at(5500));
+    let _ = alone.agent.handle_host(serving(), at(5500));
+    let write = alone.agent.poll_write().unwrap();
+    assert_eq!(write.content.subnets, [subnet()].into());
+    assert_eq!(write.content.join, join.map(|join| join + 1));
+}
+
+#[test]
+fn what_the_process_before_published_counts_as_published() {
+    let mut agent = Membership::new(settings("a", "2"));
+    let mut content = peer_content(3, 5);
+    content.boot_id = Some("boot-of-a".into());
+    content.instance = "1".into();
+    let leases = vec![lease("a", 9, content)];
+    let _ = agent.handle_lease(LeaseEvent::Listed { leases, version: Version(9) }, at(0));
+    assert_eq!(agent.published().0, [subnet()].into());
+    let report = HostReport { occupied: [subnet()].into(), ..HostReport::default() };
+    let _ = agent.handle_host(report, at(0));
+    assert_eq!(agent.poll_write().unwrap().content.subnets, [subnet()].into());
+}
+
+#[test]
+fn a_list_with_an_older_lease_is_another_history() {
+    let mut alone = Alone::joined_beside(&[("zzz", peer_content(1, 20))]);
+    let leases = vec![lease("zzz", 3, peer_content(1, 2))];
+    let event = LeaseEvent::Listed { leases, version: Version(90) };
+    assert_eq!(alone.agent.handle_lease(event, at(6000)), Standings::Changed);
+    assert_eq!(alone.agent.right(), None);
+}
+
+#[test]
+fn a_lease_kept_for_the_next_process_says_so_and_for_how_long() {
+    let mut alone = Alone::joined_beside(&[]);
+    let _ = alone.agent.leave(Leaving::Keep(Duration::from_secs(30)), at(6000));
+    let _ = alone.agent.handle_host(serving(), at(6000));
+    let write = alone.write(at(6000)).unwrap();
+    assert!(write.content.keep && write.content.duration == Duration::from_secs(30));
+    assert_eq!(write.timeout, DEFAULT_DURATION / 6, "it is in a hurry all the same");
+    assert!(alone.agent.has_left());
+    assert_eq!(alone.agent.right(), Some(fence(at(6000), Duration::from_secs(30))));
+}
+
+#[test]
+fn a_joiner_waits_for_a_go_agent_that_never_says_what_it_has_seen_for_its_duration() {
+    let go = LeaseContent {
+        duration: Duration::from_secs(10),
+        join: None,
+        seen: None,
+        ..peer_content(0, 0)
+    };
+    let mut alone = Alone::joined_beside(&[("go", go)]);
+    // It had to be watched for its whole duration, too.
+    alone.write(at(10_000)).unwrap();
+    let waiting = (1..50).map(ip).any(|ip| {
+        matches!(alone.agent.standing(ip, false), Standing::NotYet(NotYet::Joining { .. }))
+    });
+    assert!(waiting);
+}
+
 mod histories {
     use super::*;
     use std::collections::VecDeque;
@@ -552,7 +656,12 @@ mod histories {
             let mut kept = BTreeSet::new();
             for ip in (1..5).map(ip) {
                 match agent.standing(ip, false) {
-                    Standing::Mine { until } => process.decided.push((ip, until)),
+                    Standing::Mine { until }
+                        if agent.may_take() || host.kernel.contains_key(&ip) =>
+                    {
+                        process.decided.push((ip, until));
+                    }
+                    Standing::Mine { .. } => {}
                     // The previous process's addresses stay while the join is under way.
                     Standing::NotYet(NotYet::Joining { .. } | NotYet::Fenced)
                         if is_adopting && agent.right().is_none() && !agent.is_blind =>

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::lease::{Lease, LeaseEvent, Version};
+use crate::lease::{Lease, LeaseContent, LeaseEvent, Version};
 use crate::mutation::Mutation;
 use crate::name::NodeName;
 use crate::time::Tick;
 
-use super::{Claim, Join, Membership, Standings, fence};
+use super::{Claim, Join, Membership, Standings};
 
 /// Another node's lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,9 +21,42 @@ pub(super) struct Peer {
     pub(super) is_expired: bool,
     /// The object is gone; it stays live until rule 2 expires it.
     pub(super) is_deleted: bool,
+    /// What an object said in whose place another was created. To create is on no condition but that
+    /// nothing is there, so a request given up long ago may do it: only what is written over a lease
+    /// may take something out of it (rules 4 and 5).
+    pub(super) remains: Option<Remains>,
+}
+
+/// What a lease said that was deleted and created anew. Live until rule 2 expires it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Remains {
+    pub(super) content: LeaseContent,
+    /// From when on a write of ours that comes back expires it.
+    pub(super) expiry: Tick,
 }
 
 impl Peer {
+    /// What it says, as far as that is live: in its lease, and in one that was there before.
+    pub(super) fn live(&self) -> impl Iterator<Item = &LeaseContent> {
+        let present = (!self.is_expired).then_some(&self.lease.content);
+        present.into_iter().chain(self.remains.as_ref().map(|remains| &remains.content))
+    }
+
+    /// What remains of it, which would expire at `expiry`, if `next` takes its place.
+    fn remains_beside(&mut self, next: &Lease, expiry: Tick) -> Option<Remains> {
+        let before = self.remains.take();
+        if self.is_expired || self.lease.uid == next.uid {
+            return before;
+        }
+        let mut content = self.lease.content.clone();
+        let Some(before) = before else { return Some(Remains { content, expiry }) };
+        content.subnets.extend(before.content.subnets);
+        content.lists.extend(before.content.lists);
+        content.duration = content.duration.max(before.content.duration);
+        content.keep |= before.content.keep;
+        Some(Remains { content, expiry: expiry.max(before.expiry) })
+    }
+
     /// Whether everything up to `version` has taken effect on its interfaces.
     pub(super) fn has_seen(&self, version: Version) -> bool {
         self.lease.content.seen.is_some_and(|seen| seen >= version)
@@ -56,6 +89,12 @@ impl Membership {
     pub fn handle_lease(&mut self, event: LeaseEvent, now: Tick) -> Standings {
         let passed = self.pass_time(now);
         let moved = match event {
+            // A listing comes first; what comes before it is not ordered with it.
+            LeaseEvent::Bookmark(_) | LeaseEvent::Deleted { .. } | LeaseEvent::Updated(_)
+                if self.seen.is_none() =>
+            {
+                Standings::Same
+            }
             LeaseEvent::Bookmark(version) => self.see(version, Standings::Same),
             LeaseEvent::Deleted { node, version } => {
                 let changed = self.delete(&node);
@@ -77,15 +116,11 @@ impl Membership {
 
     /// Everything up to `version` is in view. Going back means another history: a restored backup.
     fn see(&mut self, version: Version, changed: Standings) -> Standings {
-        match self.seen {
-            // A listing comes first; what comes before it is not ordered with it.
-            None => Standings::Same,
-            Some(seen) if version < seen => self.forget(),
-            Some(_) => {
-                self.seen = Some(version);
-                changed
-            }
+        if self.seen.is_some_and(|seen| version < seen) {
+            return self.forget();
         }
+        self.seen = Some(version);
+        changed
     }
 
     /// Starts afresh: fenced, and nothing known until the next listing.
@@ -93,6 +128,7 @@ impl Membership {
         self.lapse();
         self.seen = None;
         self.settled = None;
+        self.is_adopting = false;
         self.peers.clear();
         self.own = None;
         self.writer.forget();
@@ -100,7 +136,9 @@ impl Membership {
     }
 
     fn list(&mut self, leases: Vec<Lease>, version: Version) -> Standings {
-        if self.seen.is_some_and(|seen| version < seen) {
+        let has_gone_back = self.seen.is_some_and(|seen| version < seen)
+            || leases.iter().any(|lease| self.version_of(&lease.node) > Some(lease.version));
+        if has_gone_back {
             let _ = self.forget();
         }
         let is_first = self.seen.is_none();
@@ -133,6 +171,14 @@ impl Membership {
         changed
     }
 
+    /// The version of a lease in view.
+    fn version_of(&self, node: &NodeName) -> Option<Version> {
+        if *node == self.settings.node {
+            return self.own.as_ref().map(|own| own.lease.version);
+        }
+        self.peers.get(node).map(|peer| peer.lease.version)
+    }
+
     fn delete(&mut self, node: &NodeName) -> Standings {
         if *node == self.settings.node {
             // The next write creates it anew, which is a join for all that it says.
@@ -153,9 +199,11 @@ impl Membership {
             return self.update_own(lease);
         }
         let now = self.now;
-        let Some(peer) = self.peers.get_mut(&lease.node) else {
+        let expiry = self.peers.get(&lease.node).map(|peer| self.expiry(peer));
+        let (Some(peer), Some(expiry)) = (self.peers.get_mut(&lease.node), expiry) else {
             let joined = lease.version;
-            let peer = Peer { changed: now, joined, is_expired: false, is_deleted: false, lease };
+            let (is_expired, is_deleted, remains) = (false, false, None);
+            let peer = Peer { changed: now, joined, is_expired, is_deleted, remains, lease };
             self.peers.insert(peer.lease.node.clone(), peer);
             return Standings::Changed;
         };
@@ -168,14 +216,20 @@ impl Membership {
         let (before, after) = (&peer.lease.content, &lease.content);
         let changed =
             peer.is_expired || before.subnets != after.subnets || before.lists != after.lists;
-        *peer =
-            Peer { changed: now, joined: peer.joined, is_expired: false, is_deleted: false, lease };
+        let remains = peer.remains_beside(&lease, expiry);
+        let (joined, is_expired, is_deleted) = (peer.joined, false, false);
+        *peer = Peer { changed: now, joined, is_expired, is_deleted, remains, lease };
         Standings::changed_if(changed)
     }
 
     fn update_own(&mut self, lease: Lease) -> Standings {
         if self.own.as_ref().is_some_and(|own| own.lease == lease) {
             return Standings::Same;
+        }
+        if self.own.as_ref().is_some_and(|own| own.lease.uid != lease.uid) {
+            // Deleted and created anew between two listings.
+            self.claims.clear();
+            self.writer.distrust();
         }
         let was_ours = self.own.as_ref().is_some_and(|own| own.is_ours);
         let content = &lease.content;
@@ -190,12 +244,27 @@ impl Membership {
         self.joins = self.joins.max(content.join.unwrap_or_default());
         self.own = Some(Own { lease, changed: self.now, is_ours });
         if is_ours {
+            self.drop_lost_claims();
             return self.came_back().or(Standings::changed_if(changed));
         }
         if was_ours {
             self.lapse();
         }
         Standings::Changed
+    }
+
+    /// Somebody has edited our lease: what it says no more was not published without a break, and
+    /// the next write joins for it.
+    fn drop_lost_claims(&mut self) {
+        let Some(content) = self.own_lease().cloned() else { return };
+        let count = self.claims.len();
+        self.claims.retain(|claim, join| match join {
+            Join::Writing { .. } => true,
+            Join::Done | Join::Waiting { .. } => claim.is_in(&content),
+        });
+        if self.claims.len() < count {
+            self.writer.distrust();
+        }
     }
 
     /// A write of this process is in view: rules 1, 2 and 3 rest on this moment.
@@ -207,15 +276,15 @@ impl Membership {
         };
         let mut changed = false;
         self.end_outage();
-        if sent.at >= self.lapsed_at {
+        if Some(sent.at) >= self.lapsed_at {
             self.is_blind = false;
         }
         changed |= self.expire(sent.at);
-        let end = fence(sent.at, content.duration.min(self.settings.duration));
+        let end = self.pace.fence(sent.at, content.duration.min(self.wanted_duration()));
         match self.right {
             Some(until) => self.right = Some(until.max(end)),
             None if self.mutant.is(Mutation::LateRenewalRevives)
-                || (sent.is_join && sent.at >= self.lapsed_at) =>
+                || (sent.is_join && Some(sent.at) >= self.lapsed_at) =>
             {
                 if end <= self.now {
                     // It came back too late to give a right: only another join can.
@@ -252,13 +321,17 @@ impl Membership {
             .filter(|(_, peer)| !peer.is_expired && sent >= self.expiry(peer))
             .map(|(node, _)| node.clone())
             .collect();
+        let mut changed = !over.is_empty();
         for node in &over {
             if let Some(peer) = self.peers.get_mut(node) {
                 peer.is_expired = true;
             }
         }
-        self.peers.retain(|_, peer| !(peer.is_expired && peer.is_deleted));
-        !over.is_empty()
+        for peer in self.peers.values_mut() {
+            changed |= peer.remains.take_if(|remains| sent >= remains.expiry).is_some();
+        }
+        self.peers.retain(|_, peer| peer.live().next().is_some() || !peer.is_deleted);
+        changed
     }
 
     /// Whether a live peer has joined for something that overlaps what we publish, and our lease does

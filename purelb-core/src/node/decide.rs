@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::group::Announce;
-use crate::host::{Address, Family, Link};
-use crate::membership::Standing;
+use crate::host::{Address, Family, Link, LinkIndex};
+use crate::membership::{NotYet, Standing};
 use crate::place::{Placement, PoolFacts, placement};
 use crate::service::{Service, TrafficPolicy};
 
@@ -23,6 +23,11 @@ impl NodeAgent {
                 match self.membership.standing(ip, narrowed) {
                     Standing::Theirs { node } => Verdict::Withheld(Withheld::LostTo(node)),
                     _ if needs_endpoint => Verdict::Withheld(Withheld::NoEndpoint),
+                    Standing::Mine { .. }
+                        if !self.membership.may_take() && !self.is_on(ip, link) =>
+                    {
+                        Verdict::Withheld(Withheld::NotYet(NotYet::Joining { unconfirmed: vec![] }))
+                    }
                     Standing::Mine { until } => match self.conflicts.on(ip, link) {
                         Some(mac) => Verdict::Withheld(Withheld::Conflict { link, mac }),
                         None => Verdict::Local { link, net, until },
@@ -101,6 +106,11 @@ impl NodeAgent {
             true => !self.has_endpoint(want),
             false => !self.is_shown(ip),
         }
+    }
+
+    /// Whether it is on this link, and ours.
+    fn is_on(&self, ip: IpAddr, link: LinkIndex) -> bool {
+        self.addresses.of(ip).any(|address| address.is_ours() && address.link == link)
     }
 
     /// Whether an address of ours is on some interface.
