@@ -1,14 +1,18 @@
 //! The commands of a story: what they are, and how they are written.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
+use purelb_core::allocator::{ClusterRange, IpamError};
 use purelb_core::group::{GroupSpec, PoolSpec, PoolsSpec, ServiceGroup};
 use purelb_core::host::Family;
 use purelb_core::service::{FamilyPolicy, Port, Protocol, Service};
 
 /// Something that happens to the cluster.
 pub(crate) enum Command {
+    /// `cluster pods|services RANGE`: the cluster uses this range for itself.
+    Cluster(IpNet, ClusterRange),
     /// `default-announcer true|false`: whether Services without a class are ours.
     DefaultAnnouncer(bool),
     /// `delete NAMESPACE/NAME`.
@@ -17,18 +21,32 @@ pub(crate) enum Command {
     DeleteGroup(String),
     /// `edit NAMESPACE/NAME OPTION…`.
     Edit(String, Vec<Change>),
+    /// `group NAME external` (its sidecar listens at `/run/NAME`), or
     /// `group NAME local|remote RANGE in SUBNET [and RANGE in SUBNET]… OPTION…`: created, or replaced.
     Group(Box<ServiceGroup>),
+    /// `node NAME ADDRESS`: a node has this address.
+    Node(String, IpAddr),
     /// `restart`: the allocator ends, and another begins with what the API shows.
     Restart,
     /// `service NAMESPACE/NAME OPTION…`: created.
     Service(String, Vec<Change>),
+    /// `sidecar GROUP RANGE…`: the sidecar of an external group, with these ranges.
+    /// `sidecar GROUP up|down`: it answers again, or nobody answers on its socket.
+    Sidecar(String, Sidecar),
     /// `start`, after `stop`.
     Start,
     /// `stop`: until `start` no allocator runs, and what happens is seen by the next one only.
     Stop,
     /// `subnets SUBNET…`: those that live nodes are in, all of them.
     Subnets(BTreeSet<IpNet>),
+}
+
+/// What happens to a sidecar.
+pub(crate) enum Sidecar {
+    /// It is there, with nothing given out.
+    Of(Vec<String>),
+    /// It answers so, or as it should.
+    Fails(Option<IpamError>),
 }
 
 /// What an option does to a Service.
@@ -39,6 +57,15 @@ impl Command {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut words = text.split_whitespace();
         let command = match need(&mut words)? {
+            "cluster" => {
+                let what = match need(&mut words)? {
+                    "pods" => ClusterRange::Pods,
+                    "services" => ClusterRange::Services,
+                    other => return Err(format!("{other:?} is neither pods nor services")),
+                };
+                let word = need(&mut words)?;
+                Self::Cluster(word.parse().map_err(|_| format!("{word:?} is no range"))?, what)
+            }
             "default-announcer" => Self::DefaultAnnouncer(match need(&mut words)? {
                 "true" => true,
                 "false" => false,
@@ -53,10 +80,27 @@ impl Command {
                 Self::Edit(name, words.by_ref().map(service_option).collect::<Result<_, _>>()?)
             }
             "group" => Self::Group(Box::new(group(&mut words)?)),
+            "node" => {
+                let (name, word) = (need(&mut words)?, need(&mut words)?);
+                let ip = word.parse().map_err(|_| format!("{word:?} is no address"))?;
+                Self::Node(name.to_owned(), ip)
+            }
             "restart" => Self::Restart,
             "service" => {
                 let name = service_name(need(&mut words)?)?;
                 Self::Service(name, words.by_ref().map(service_option).collect::<Result<_, _>>()?)
+            }
+            "sidecar" => {
+                let name = need(&mut words)?.to_owned();
+                let rest: Vec<String> = words.by_ref().map(str::to_owned).collect();
+                Self::Sidecar(
+                    name,
+                    match &rest.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+                        ["up"] => Sidecar::Fails(None),
+                        ["down"] => Sidecar::Fails(Some(IpamError::Unavailable)),
+                        _ => Sidecar::Of(rest),
+                    },
+                )
             }
             "start" => Self::Start,
             "stop" => Self::Stop,
@@ -178,6 +222,9 @@ fn port(word: &str) -> Option<Port> {
 fn group<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<ServiceGroup, String> {
     let name = need(words)?;
     let kind = need(words)?;
+    if kind == "external" {
+        return Ok(crate::allocator_world::external(name));
+    }
     if !["local", "remote"].contains(&kind) {
         return Err(format!("{kind:?} is no kind of group"));
     }

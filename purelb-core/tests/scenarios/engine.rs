@@ -30,7 +30,7 @@ use purelb_core::service::Service;
 use purelb_core::usage::GroupStatus;
 
 use self::command::Command;
-use crate::allocator_world::{World, key};
+use crate::allocator_world::{Sidecar, World, key};
 
 /// A story that can be read.
 pub(crate) struct Story {
@@ -184,6 +184,10 @@ impl Stage {
         let world = &mut self.world;
         let has = |name: &str| world.services.contains_key(&key(name));
         match command {
+            Command::Cluster(net, what) => {
+                world.settings.cluster_ranges.insert(*net, *what);
+                world.facts.push_back(Event::Settings(world.settings.clone()));
+            }
             Command::DefaultAnnouncer(is) => {
                 world.settings.default_announcer = *is;
                 world.facts.push_back(Event::Settings(world.settings.clone()));
@@ -204,12 +208,26 @@ impl Stage {
                 let status = old.and_then(|old| old.status.clone());
                 world.group(ServiceGroup { status, ..group.as_ref().clone() });
             }
+            Command::Node(name, ip) => {
+                world.settings.node_addresses.insert(*ip, name.as_str().into());
+                world.facts.push_back(Event::Settings(world.settings.clone()));
+            }
             Command::Restart => world.restart(),
             Command::Service(name, _) if has(name) => {
                 return Err(format!("{name} is there already"));
             }
             Command::Service(name, changes) => {
                 world.create(name, |service| changed(service, changes));
+            }
+            Command::Sidecar(name, command::Sidecar::Of(ranges)) => {
+                let ranges: Vec<_> = ranges.iter().map(String::as_str).collect();
+                world.sidecars.insert(format!("/run/{name}"), Sidecar::of(&ranges));
+            }
+            Command::Sidecar(name, command::Sidecar::Fails(error)) => {
+                let Some(sidecar) = world.sidecars.get_mut(&format!("/run/{name}")) else {
+                    return Err(format!("there is no sidecar of {name}"));
+                };
+                sidecar.fails.clone_from(error);
             }
             Command::Start if !self.is_stopped => {
                 return Err("the allocator runs already".to_owned());
