@@ -6,7 +6,7 @@ mod allocator_world;
 use std::time::Duration;
 
 use allocator_world::*;
-use purelb_core::allocator::IpamError;
+use purelb_core::allocator::{IpamError, Notice};
 use purelb_core::name::GroupName;
 use purelb_core::service::Annotations;
 
@@ -405,6 +405,44 @@ fn spot_25_and_26_a_new_subnet_counts_at_once_and_however_it_is_written() {
 }
 
 #[test]
+fn spot_21_and_22_the_gauges_follow_every_edit_of_a_group() {
+    let mut world = World::with([local("default", &["192.0.2.100-192.0.2.109"])]);
+    world.create("web", plain);
+    world.calm();
+    let last = |world: &World| {
+        let mut usages = world.notices.iter().filter_map(|notice| match notice {
+            Notice::Usage { group, usage } if group.as_str() == "default" => Some(*usage),
+            Notice::Usage { .. } | Notice::Group { .. } | Notice::Service { .. } => None,
+        });
+        usages.next_back().flatten().map(|usage| (usage.v4.allocated, usage.v4.available))
+    };
+    assert_eq!(last(&world), Some((1, Some(9))));
+    world.group(local("default", &["192.0.2.101-192.0.2.102"]));
+    world.calm();
+    assert_eq!(last(&world), Some((0, Some(2))));
+    let status = world.group_status("default");
+    assert_eq!((status.allocated_v4, status.available_v4), (0, Some(2)));
+    world.delete_group("default");
+    world.calm();
+    assert_eq!(last(&world), None);
+}
+
+#[test]
+fn spot_24_no_live_subnet_takes_nothing_from_a_multi_pool_service() {
+    let mut world = World::with([local("default", &["192.0.2.8-192.0.2.9"]).multi()]);
+    world.subnets(&["192.0.2.0/24"]);
+    world.create("web", plain);
+    world.calm();
+    world.subnets(&[]);
+    world.edit("web", |s| s.on(&[8080]));
+    world.calm();
+    world.restart();
+    world.calm();
+    assert_eq!(world.addresses("web"), ["192.0.2.8"]);
+    assert_eq!(world.refusal("web"), "");
+}
+
+#[test]
 fn spot_28_a_64_and_a_whole_family_have_their_exact_size() {
     let mut world =
         World::with([local("default", &["2001:db8::/64"]), remote("all", &["8000::/1@8000::/1"])]);
@@ -412,12 +450,8 @@ fn spot_28_a_64_and_a_whole_family_have_their_exact_size() {
     world.calm();
     assert_eq!(world.group_status("default").available_v6, Some(i64::MAX));
     let sizes = world.notices.iter().filter_map(|notice| match notice {
-        purelb_core::allocator::Notice::Usage { group, usage: Some(usage) } => {
-            Some((group.as_str(), usage.v6.available))
-        }
-        purelb_core::allocator::Notice::Group { .. }
-        | purelb_core::allocator::Notice::Service { .. }
-        | purelb_core::allocator::Notice::Usage { .. } => None,
+        Notice::Usage { group, usage: Some(usage) } => Some((group.as_str(), usage.v6.available)),
+        Notice::Group { .. } | Notice::Service { .. } | Notice::Usage { .. } => None,
     });
     let sizes: Vec<_> = sizes.collect();
     assert!(sizes.contains(&("default", Some((1 << 64) - 2))), "{sizes:?}");
@@ -477,6 +511,22 @@ fn spot_33_an_absent_family_is_not_called_exhausted() {
 }
 
 #[test]
+fn spot_36_an_allocation_is_counted_in_its_own_group_alone() {
+    let mut world = World::with([local("default", &[V4]), local("other", &["198.51.100.0/24"])]);
+    world.calm();
+    world.notices.clear();
+    world.statuses = 0;
+    world.create("web", plain);
+    world.calm();
+    assert_eq!(world.statuses, 1);
+    let is_other = |notice: &Notice| match notice {
+        Notice::Usage { group, .. } | Notice::Group { group, .. } => group.as_str() == "other",
+        Notice::Service { .. } => false,
+    };
+    assert!(!world.notices.iter().any(is_other), "{:?}", world.notices);
+}
+
+#[test]
 fn spot_37_a_relist_of_many_services_writes_nothing() {
     let mut world = World::with([local("default", &["192.0.2.0/24"])]);
     for n in 0..100 {
@@ -501,6 +551,36 @@ fn spot_39_the_deletion_of_one_service_disturbs_no_other() {
     world.delete("a");
     world.calm();
     assert_eq!(world.patches.len(), patches);
+}
+
+#[test]
+fn spot_40_a_start_with_many_services_refuses_none_and_writes_each_once() {
+    let mut world = World::new();
+    world.group(local("default", &["192.0.2.0/24"]));
+    for n in 0..100 {
+        world.create(&format!("s{n}"), plain);
+    }
+    world.restart();
+    world.calm();
+    assert_eq!(world.patches.len(), 100);
+    assert!(!world.told.iter().any(|line| line.contains("Failed")), "{:?}", world.told);
+}
+
+#[test]
+fn spot_42_knowing_a_sharing_key_opens_no_fence() {
+    let red = local("red", &[V4]).for_namespaces(&["red"]).enforced();
+    let mut world = World::with([local("default", &["198.51.100.0/24"]), red]);
+    world.create("red/web", |s| s.shares("secret").on(&[80]));
+    world.create("blue/guess", |s| s.shares("secret").on(&[81]));
+    world.create("blue/named", |s| s.shares("secret").on(&[82]).of("red"));
+    world.create("blue/asked", |s| s.shares("secret").on(&[83]).asks("192.0.2.100"));
+    world.calm();
+    assert_eq!(world.addresses("red/web"), ["192.0.2.100"]);
+    assert_eq!(world.addresses("blue/guess"), ["198.51.100.1"]);
+    for denied in ["blue/named", "blue/asked"] {
+        assert_eq!(world.addresses(denied), NONE);
+        assert!(world.refusal(denied).contains("kept for the namespaces it lists"));
+    }
 }
 
 #[test]
