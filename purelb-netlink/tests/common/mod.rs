@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod allocator;
+pub(crate) mod neighbour;
 pub(crate) mod node;
 
 use std::future::Future;

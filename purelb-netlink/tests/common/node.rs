@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use purelb_core::config::{LbNodeAgent, Local, LocalSpec, Node as NodeObject, Selector};
 use purelb_core::group::{GroupSpec, PoolSpec, PoolsSpec, ServiceGroup};
+use purelb_core::host::{Address, LinkConf, Ownership};
 use purelb_core::kernel::KernelAction;
 use purelb_core::lease::{Lease, LeaseEvent, LeaseWrite, Version, WriteResult};
 use purelb_core::machine::Machine;
@@ -33,6 +34,11 @@ pub(crate) struct Node {
     kernel: Kernel,
     answers: VecDeque<Event>,
     version: u64,
+    lease: Option<Lease>,
+    /// The kernel's marks are kept from the agent.
+    drops_marks: bool,
+    /// What people were told.
+    notices: Vec<String>,
 }
 
 impl Node {
@@ -42,18 +48,34 @@ impl Node {
         groups: Vec<ServiceGroup>,
         services: Vec<Service>,
     ) -> Self {
+        Self::start_after(None, Ownership::Mark, spec, groups, services)
+    }
+
+    /// Starts the agent after another one left this lease, or none. Where it is to do without marks
+    /// the kernel's are kept from it.
+    pub(crate) fn start_after(
+        lease: Option<Lease>,
+        ownership: Ownership,
+        spec: LocalSpec,
+        groups: Vec<ServiceGroup>,
+        services: Vec<Service>,
+    ) -> Self {
         let start = Instant::now();
+        let version = lease.as_ref().map_or(Version(1), |lease| lease.version);
         let settings = Settings {
             node: NAME.into(),
             boot_id: "boot".into(),
-            instance: "1".into(),
+            instance: format!("after {}", version.0),
             duration: Duration::from_secs(5),
         };
         let mut node = Self {
-            agent: NodeAgent::new(settings, start),
+            agent: NodeAgent::new(settings, start).with_ownership(ownership),
             kernel: Kernel::open(Origin::new(start)).unwrap(),
             answers: VecDeque::new(),
-            version: 1,
+            version: version.0,
+            lease: lease.clone(),
+            drops_marks: ownership == Ownership::PoolAndLink,
+            notices: Vec::new(),
         };
         let agent = LbNodeAgent {
             name: ("purelb".into(), "default".into()),
@@ -67,7 +89,8 @@ impl Node {
             labels: Default::default(),
             is_out_of_service: false,
         };
-        node.tell(Event::Leases(LeaseEvent::Listed { leases: vec![], version: Version(1) }));
+        let leases = lease.into_iter().collect();
+        node.tell(Event::Leases(LeaseEvent::Listed { leases, version }));
         node.tell(Event::Agents(Change::Listed(vec![agent])));
         node.tell(Event::Node(Change::Listed(vec![object])));
         node.tell(Event::Groups(Change::Listed(groups)));
@@ -78,6 +101,26 @@ impl Node {
     /// A Service is new or has changed.
     pub(crate) fn update(&mut self, service: Service) {
         self.tell(Event::Services(Change::Updated(service)));
+    }
+
+    /// Kills the agent: nothing is taken back. Returns its lease.
+    pub(crate) fn kill(self) -> Option<Lease> {
+        self.lease
+    }
+
+    /// The sysctls of a link.
+    pub(crate) fn conf(&self, name: &str) -> LinkConf {
+        super::link(self.kernel.mirror(), name).unwrap().conf
+    }
+
+    /// How often the kernel was asked for a whole list.
+    pub(crate) fn dumps(&self) -> u64 {
+        self.kernel.watch().dumps()
+    }
+
+    /// Whether people were told something with all of these words.
+    pub(crate) fn has_told(&self, words: &[&str]) -> bool {
+        self.notices.iter().any(|notice| words.iter().all(|word| notice.contains(word)))
     }
 
     /// What was decided about an address.
@@ -144,7 +187,10 @@ impl Node {
         tokio::select! {
             () = due => self.agent.handle_timeout(Instant::now()),
             fact = self.kernel.next() => self.tell(match fact.unwrap() {
-                HostChange::Addresses(change) => Event::Addresses(change),
+                HostChange::Addresses(change) => Event::Addresses(match self.drops_marks {
+                    true => without_marks(change),
+                    false => change,
+                }),
                 HostChange::Links(change) => Event::Links(change),
                 HostChange::Routes(change) => Event::Routes(change),
                 HostChange::Sighted(sighting) => Event::Sighted(sighting),
@@ -164,7 +210,10 @@ impl Node {
                 match action {
                     Action::Cluster(action) => self.answer(action),
                     Action::Kernel(action) => asked.push(action),
-                    Action::Notice(notice) => println!("{notice}"),
+                    Action::Notice(notice) => {
+                        println!("{notice}");
+                        self.notices.push(notice.to_string());
+                    }
                 }
             }
             for outcome in self.kernel.apply(asked) {
@@ -190,11 +239,22 @@ impl Node {
                 self.version += 1;
                 let version = Version(self.version);
                 let lease = Lease { node: NAME.into(), version, uid: "l1".into(), content };
+                self.lease = Some(lease.clone());
                 let result = WriteResult::Accepted { version };
                 self.answers.push_back(Event::Leases(LeaseEvent::Written { attempt, result }));
                 self.answers.push_back(Event::Leases(LeaseEvent::Updated(lease)));
             }
         }
+    }
+}
+
+/// As a kernel before 5.18 tells it.
+fn without_marks(change: Change<Address>) -> Change<Address> {
+    let unmarked = |address: Address| Address { mark: 0, ..address };
+    match change {
+        Change::Deleted(key) => Change::Deleted(key),
+        Change::Listed(all) => Change::Listed(all.into_iter().map(unmarked).collect()),
+        Change::Updated(address) => Change::Updated(unmarked(address)),
     }
 }
 

@@ -1,0 +1,233 @@
+//! What others do to a host, and to its network: the real agent on the real kernel of a namespace,
+//! with a neighbour in another.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod common;
+
+use common::neighbour::Neighbour;
+use common::node::{Node, local, remote, service};
+use common::{in_namespace, ip, ip_json};
+use purelb_core::config::LocalSpec;
+use purelb_core::group::ServiceGroup;
+use purelb_core::host::Ownership;
+use purelb_core::service::Service;
+use purelb_netlink::Port;
+use purelb_netlink::frame::{ArpOperation, BROADCAST, Frame, Packet};
+
+const VIPS: [&str; 2] = ["192.0.2.200", "2001:db8:1::200"];
+
+/// `eth0` with an address and a default route of each family, and a neighbour at its other end.
+fn network() -> Neighbour {
+    ip("link add eth0 type veth peer name far0");
+    let neighbour = Neighbour::with("far0");
+    neighbour.ip("addr add 192.0.2.1/24 dev far0");
+    neighbour.ip("addr add 2001:db8:1::1/64 dev far0 nodad");
+    ip("link set eth0 up");
+    settle();
+    neighbour
+}
+
+/// The host's own addresses and default routes.
+fn settle() {
+    ip("addr add 192.0.2.11/24 brd + dev eth0");
+    ip("addr add 2001:db8:1::11/64 dev eth0 nodad");
+    ip("route add default via 192.0.2.1 dev eth0");
+    ip("-6 route add default via 2001:db8:1::1 dev eth0");
+}
+
+fn groups() -> Vec<ServiceGroup> {
+    let v4 = ("192.0.2.200-192.0.2.210", "192.0.2.0/24", None);
+    let v6 = ("2001:db8:1::200/124", "2001:db8:1::/64", None);
+    vec![local("default", v4, v6), remote("far", ("198.51.100.0/24", "198.51.100.0/24", None))]
+}
+
+fn start(services: Vec<Service>) -> Node {
+    Node::start(LocalSpec::default(), groups(), services)
+}
+
+fn has(link: &str, address: &str) -> bool {
+    let shown = ip_json(&format!("addr show dev {link}"));
+    let all = shown[0]["addr_info"].as_array().cloned().unwrap_or_default();
+    all.iter().any(|shown| shown["local"] == address)
+}
+
+/// The node has both addresses on `eth0`.
+async fn both_are_there(node: &mut Node) {
+    node.until(|_| VIPS.iter().all(|vip| has("eth0", vip))).await;
+}
+
+#[test]
+fn an_address_that_a_neighbour_has_is_withdrawn_told_and_put_back_when_it_leaves() {
+    in_namespace(|| async {
+        let neighbour = network();
+        for (vip, length) in VIPS.into_iter().zip([24, 64]) {
+            neighbour.ip(&format!("addr add {vip}/{length} dev far0"));
+        }
+        let mac = neighbour.run(|| ip_json("link show far0")[0]["address"].clone());
+        let mac = mac.as_str().unwrap().to_owned();
+        let mut node = start(vec![service("web", &VIPS)]);
+        for vip in VIPS {
+            node.until(|node| node.has_told(&[vip, "eth0", &mac, "withdrawn"])).await;
+        }
+        node.until(|_| !VIPS.iter().any(|vip| has("eth0", vip))).await;
+        for (vip, length) in VIPS.into_iter().zip([24, 64]) {
+            neighbour.ip(&format!("addr del {vip}/{length} dev far0"));
+        }
+        both_are_there(&mut node).await;
+        for vip in VIPS {
+            assert!(node.has_told(&["conflict", "over", vip]), "{vip}");
+        }
+    });
+}
+
+#[test]
+fn a_neighbour_that_announces_an_address_later_has_it_withdrawn() {
+    in_namespace(|| async {
+        let neighbour = network();
+        let mut node = start(vec![service("web", &VIPS[..1])]);
+        node.until(|_| has("eth0", VIPS[0])).await;
+        neighbour.run(|| {
+            let port = Port::open("far0").unwrap();
+            let (from, sender) = ([2, 0, 0, 0, 0, 0x99], VIPS[0].parse().unwrap());
+            let operation = ArpOperation::Request;
+            let packet = Packet::Arp {
+                operation,
+                sender_mac: from,
+                sender,
+                target_mac: [0; 6],
+                target: sender,
+            };
+            port.send(&Frame { to: BROADCAST, from, packet }).unwrap();
+        });
+        node.until(|node| node.has_told(&[VIPS[0], "02:00:00:00:00:99"])).await;
+        node.until(|_| !has("eth0", VIPS[0])).await;
+        node.until(|_| has("eth0", VIPS[0])).await;
+    });
+}
+
+#[test]
+fn without_marks_the_next_agent_knows_what_the_one_before_left() {
+    in_namespace(|| async {
+        let _neighbour = network();
+        // Somebody's own, within the pool and outside of it.
+        ip("addr add 192.0.2.210/32 dev eth0");
+        let all = [VIPS[0], VIPS[1], "198.51.100.7"];
+        let gone = ["192.0.2.201", "2001:db8:1::201", "198.51.100.8"];
+        let services = vec![service("web", &all), service("gone", &gone)];
+        let begin = |lease, services| {
+            let spec = LocalSpec::default();
+            Node::start_after(lease, Ownership::PoolAndLink, spec, groups(), services)
+        };
+        let mut node = begin(None, services.clone());
+        let on = |address: &str| if address.starts_with("198") { "kube-lb0" } else { "eth0" };
+        node.until(|_| all.iter().chain(&gone).all(|address| has(on(address), address))).await;
+        let lease = node.kill();
+        let mut node = begin(lease, vec![service("web", &all)]);
+        node.until(|_| !gone.iter().any(|address| has(on(address), address))).await;
+        node.until(|_| all.iter().all(|address| has(on(address), address))).await;
+        assert!(has("eth0", "192.0.2.210") && has("eth0", "192.0.2.11"));
+        node.update(service("web", &[]));
+        node.until(|_| !all.iter().any(|address| has(on(address), address))).await;
+        assert!(has("eth0", "192.0.2.210") && has("eth0", "192.0.2.11"));
+    });
+}
+
+#[test]
+fn the_host_returns_to_the_right_state_after_whatever_is_done_to_it_without_a_dump() {
+    in_namespace(|| async {
+        let _neighbour = network();
+        let mut node = start(vec![service("web", &VIPS), service("far", &["198.51.100.7"])]);
+        both_are_there(&mut node).await;
+        node.until(|_| has("kube-lb0", "198.51.100.7")).await;
+        let dumps = node.dumps();
+
+        // Deleted by hand.
+        ip("addr del 192.0.2.200/24 dev eth0");
+        ip("addr del 2001:db8:1::200/64 dev eth0");
+        ip("addr flush dev kube-lb0");
+        both_are_there(&mut node).await;
+        node.until(|_| has("kube-lb0", "198.51.100.7")).await;
+        node.until(|node| node.has_told(&[VIPS[0], "put back"])).await;
+
+        // kube-lb0 deleted by hand.
+        ip("link del kube-lb0");
+        node.until(|_| common::try_ip("link show kube-lb0").is_ok()).await;
+        node.until(|_| has("kube-lb0", "198.51.100.7")).await;
+
+        // The link down (IPv6 goes with it), then up again, with the routes that were lost.
+        ip("link set eth0 down");
+        node.until(|_| !has("eth0", VIPS[1])).await;
+        ip("link set eth0 up");
+        ip("addr add 2001:db8:1::11/64 dev eth0 nodad");
+        ip("route replace default via 192.0.2.1 dev eth0");
+        ip("-6 route replace default via 2001:db8:1::1 dev eth0");
+        both_are_there(&mut node).await;
+
+        // Renamed: whichever name it has, the default route leaves by it.
+        ip("link set eth0 down");
+        node.until(|_| !has("eth0", VIPS[0])).await;
+        ip("link set eth0 name lan0");
+        ip("link set lan0 up");
+        ip("addr replace 2001:db8:1::11/64 dev lan0 nodad");
+        ip("route replace default via 192.0.2.1 dev lan0");
+        ip("-6 route replace default via 2001:db8:1::1 dev lan0");
+        node.until(|_| VIPS.iter().all(|vip| has("lan0", vip))).await;
+        ip("link set lan0 down");
+        ip("link set lan0 name eth0");
+        ip("link set eth0 up");
+        ip("addr replace 2001:db8:1::11/64 dev eth0 nodad");
+        ip("route replace default via 192.0.2.1 dev eth0");
+        ip("-6 route replace default via 2001:db8:1::1 dev eth0");
+        both_are_there(&mut node).await;
+
+        // The default route goes and comes back.
+        ip("route del default");
+        node.until(|_| !has("eth0", VIPS[0])).await;
+        ip("route add default via 192.0.2.1 dev eth0");
+        both_are_there(&mut node).await;
+
+        // One that carries nothing does not count.
+        ip("route add unreachable default metric 4000");
+        node.update(service("more", &["192.0.2.201"]));
+        node.until(|_| has("eth0", "192.0.2.201")).await;
+
+        // A nexthop group of two is two.
+        ip("nexthop add id 1 via 192.0.2.1 dev eth0");
+        ip("nexthop add id 2 via 192.0.2.2 dev eth0");
+        ip("nexthop add id 3 group 1/2");
+        ip("route replace default nhid 3");
+        node.until(|_| has("kube-lb0", VIPS[0]) && has("eth0", VIPS[1])).await;
+        ip("route replace default via 192.0.2.1 dev eth0");
+        both_are_there(&mut node).await;
+
+        // The host's own address removed: no subnet, no address; renumbered: another subnet.
+        ip("addr del 192.0.2.11/24 dev eth0");
+        node.until(|_| !has("eth0", VIPS[0])).await;
+        ip("addr add 192.0.2.12/24 dev eth0");
+        ip("route replace default via 192.0.2.1 dev eth0");
+        both_are_there(&mut node).await;
+        assert_eq!(node.dumps(), dumps, "no dump in steady state");
+    });
+}
+
+#[test]
+fn a_card_that_is_made_anew_and_one_without_carrier_are_served_as_they_are() {
+    in_namespace(|| async {
+        let neighbour = network();
+        let mut node = start(vec![service("web", &VIPS)]);
+        both_are_there(&mut node).await;
+        neighbour.ip("link set far0 down");
+        node.until(|_| !VIPS.iter().any(|vip| has("eth0", vip))).await;
+        neighbour.ip("link set far0 up");
+        both_are_there(&mut node).await;
+        let before = ip_json("link show eth0")[0]["ifindex"].clone();
+        ip("link del eth0");
+        ip("link add eth0 type veth peer name far1");
+        ip("link set far1 up");
+        ip("link set eth0 up");
+        settle();
+        assert_ne!(ip_json("link show eth0")[0]["ifindex"], before);
+        both_are_there(&mut node).await;
+    });
+}
