@@ -74,6 +74,8 @@ pub mod notice;
 pub mod place;
 pub mod range;
 pub mod service;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod store;
 pub mod time;
 pub mod usage;

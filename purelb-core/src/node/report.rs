@@ -20,7 +20,9 @@ impl NodeAgent {
         let serving = self.serving();
         let (subnets, listed) = self.membership.published();
         let lists = self.lists();
-        let leaving: Vec<IpNet> = subnets.difference(&serving).copied().collect();
+        // While something is on an interface that may not be there, whatever it is in stays said.
+        let stays = |net: &&IpNet| !self.hold.unsettled.is_empty() || !serving.contains(net);
+        let leaving: Vec<IpNet> = subnets.iter().filter(stays).copied().collect();
         let unlisted: BTreeSet<IpAddr> = listed.difference(&lists).copied().collect();
         let needs_ends = self.membership.is_shortening();
         let mut occupied = BTreeSet::new();
