@@ -39,7 +39,7 @@ pub(crate) fn address() -> IpAddr {
 }
 
 fn subnet() -> IpNet {
-    "192.0.2.0/24".parse().unwrap()
+    "192.0.2.0/24".parse().expect("a well-formed subnet")
 }
 
 /// The index of a node: 0 wins the address over 1, and 1 over 2.
