@@ -62,6 +62,17 @@ fn with_lab(garp: &str, test: impl FnOnce(&mut Cluster)) {
             }
         }
         cluster.start_programs().unwrap();
+        // A node that begins to serve later may take an address over at once.
+        for node in cluster.topology().nodes() {
+            eventually(|| {
+                let lease = cluster.api().client().get(&ObjectPath::lease(node.name()));
+                let lease = lease.map_err(|error| error.to_string())?;
+                match lease["metadata"]["annotations"]["purelb.io/subnets"].as_str() {
+                    Some(subnets) if !subnets.is_empty() => Ok(()),
+                    Some(_) | None => Err(format!("{} serves nothing yet", node.name())),
+                }
+            });
+        }
         test(&mut cluster);
     });
 }
