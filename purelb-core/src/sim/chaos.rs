@@ -174,7 +174,7 @@ fn draw_length(kind: FaultKind, dice: &mut Dice) -> Nanos {
         | FaultKind::Stopped
         | FaultKind::WatchStalled => match dice.below(3) {
             0 => dice.between(10 * MILLIS, 1_000 * MILLIS),
-            1 => dice.between(1 * SECONDS, 6 * SECONDS),
+            1 => dice.between(SECONDS, 6 * SECONDS),
             _ => dice.between(4 * SECONDS, 12 * SECONDS),
         },
     }
