@@ -47,7 +47,9 @@ mod tests {
     #[test]
     fn positions_stay_while_old_changes_go() {
         let mut log = Log::new(2);
-        ["a", "b", "c"].map(|change| log.push(change));
+        for change in ["a", "b", "c"] {
+            log.push(change);
+        }
         assert_eq!((log.end(), log.get(0), log.get(1), log.get(3)), (3, None, Some(&"b"), None));
         assert!(!log.remembers(0) && log.remembers(1) && log.remembers(3));
     }
