@@ -1,8 +1,8 @@
 //! The allocator against a reference written for clarity, and against its invariants, over random
 //! histories.
 //!
-//! `PURELB_HISTORIES` says how many (64 unless given):
-//! `PURELB_HISTORIES=10000 cargo test --release -p purelb-core --test allocator_model`.
+//! `PURELB_HISTORIES` says how many (64 unless given; `.ci/run` has 10,000):
+//! `PURELB_HISTORIES=1000000 cargo test --release -p purelb-core --test allocator_model`.
 
 #![allow(unreachable_pub, reason = "its own modules are no API")]
 
@@ -94,6 +94,9 @@ proptest! {
                 world.pass(std::time::Duration::from_secs(3));
                 no_address_twice(&world, &sharers)?;
             }
+            if disorder.dies {
+                restart_here(&world, &touched)?;
+            }
             if disorder.settles {
                 world.writes = Writes::Work;
                 world.calm();
@@ -148,18 +151,40 @@ struct Disorder {
     swaps: bool,
     pauses: bool,
     settles: bool,
+    /// The allocator dies here and another begins, in a copy of the world.
+    dies: bool,
 }
 
 fn disorder() -> impl Strategy<Value = Disorder> {
     let writes = prop_oneof![4 => Just(Writes::Work), 1 => Just(Writes::Fail), 1 => Just(Writes::LandUnnoticed)];
-    (writes, 0usize..12, any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.3))
-        .prop_map(|(writes, progress, swaps, pauses, settles)| Disorder {
+    let often = prop::bool::weighted;
+    (writes, 0usize..12, any::<bool>(), often(0.2), often(0.3), often(0.2)).prop_map(
+        |(writes, progress, swaps, pauses, settles, dies)| Disorder {
             writes,
             progress,
             swaps,
             pauses,
             settles,
-        })
+            dies,
+        },
+    )
+}
+
+/// Whatever was under way, an allocator that begins now keeps what the API shows, apart from what the
+/// owners have changed; and so does one that begins after that. Of two that are found with one address
+/// and share it no longer, one has to go, and nothing says whose owner it was that changed.
+fn restart_here(world: &World, touched: &BTreeSet<&str>) -> Result<(), TestCaseError> {
+    let mut again = world.clone();
+    let mut before = shown(&again);
+    let is_touched = |service: &ServiceKey| touched.contains(service.to_string().as_str());
+    let changed = before.iter().filter(|(service, _)| is_touched(service));
+    let parting: BTreeSet<IpAddr> = changed.flat_map(|(_, ips)| ips).copied().collect();
+    before.retain(|_, ips| !ips.iter().any(|ip| parting.contains(ip)));
+    again.writes = Writes::Work;
+    again.restart();
+    again.calm();
+    only_owners_end_assignments(&again, &before, &shown(&again), touched)?;
+    check_rest(&mut again)
 }
 
 /// Facts of different kinds come in no common order: the first of another kind overtakes.
