@@ -5,15 +5,20 @@
 
 mod common;
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
 use common::neighbour::Neighbour;
 use common::node::{Node, local, remote, service};
-use common::{in_namespace, ip, ip_json};
+use common::{in_namespace, ip, ip_json, try_ip};
 use purelb_core::config::LocalSpec;
 use purelb_core::group::ServiceGroup;
 use purelb_core::host::Ownership;
 use purelb_core::service::Service;
-use purelb_netlink::Port;
 use purelb_netlink::frame::{ArpOperation, BROADCAST, Frame, Packet};
+use purelb_netlink::{Port, Watch};
 
 const VIPS: [&str; 2] = ["192.0.2.200", "2001:db8:1::200"];
 
@@ -46,10 +51,10 @@ fn start(services: Vec<Service>) -> Node {
     Node::start(LocalSpec::default(), groups(), services)
 }
 
+/// Whether there is such a link, with this address.
 fn has(link: &str, address: &str) -> bool {
-    let shown = ip_json(&format!("addr show dev {link}"));
-    let all = shown[0]["addr_info"].as_array().cloned().unwrap_or_default();
-    all.iter().any(|shown| shown["local"] == address)
+    let Ok(text) = try_ip(&format!("-o addr show dev {link}")) else { return false };
+    text.lines().any(|line| line.contains(&format!(" {address}/")))
 }
 
 /// The node has both addresses on `eth0`.
@@ -133,6 +138,69 @@ fn without_marks_the_next_agent_knows_what_the_one_before_left() {
     });
 }
 
+/// Asks for an IPv4 address by ARP until the deadline; whether anybody answers.
+fn is_answered(target: &str, patience: Duration) -> bool {
+    let target: Ipv4Addr = target.parse().unwrap();
+    let mut port = Port::open("far0").unwrap();
+    let from = [2, 0, 0, 0, 0, 0x42];
+    let packet = Packet::Arp {
+        operation: ArpOperation::Request,
+        sender_mac: from,
+        sender: "192.0.2.1".parse().unwrap(),
+        target_mac: [0; 6],
+        target,
+    };
+    port.send(&Frame { to: BROADCAST, from, packet }).unwrap();
+    let start = Instant::now();
+    while start.elapsed() < patience {
+        let Some(frame) = port.receive().unwrap() else {
+            std::thread::yield_now();
+            continue;
+        };
+        let is_reply = matches!(frame.packet, Packet::Arp { operation: ArpOperation::Reply, .. });
+        if is_reply && frame.packet.claim().map(|(ip, _)| ip) == Some(IpAddr::V4(target)) {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn a_card_does_not_answer_for_what_is_on_the_virtual_interface_and_a_kill_leaves_nothing() {
+    in_namespace(|| async {
+        let neighbour = network();
+        neighbour.sysctl("net.ipv4.conf.far0.arp_ignore=0");
+        ip("link add eth1 type veth peer name far1");
+        for name in ["eth1", "far1"] {
+            ip(&format!("link set {name} up"));
+        }
+        ip("addr add 203.0.113.11/24 dev eth1");
+        ip("route add default via 203.0.113.1 dev eth1 metric 50");
+        let mut node = start(vec![service("web", &VIPS[..1])]);
+        node.until(|_| has("kube-lb0", VIPS[0])).await;
+        let long = Duration::from_secs(10);
+        assert!(neighbour.run(move || is_answered("192.0.2.11", long)), "ARP works");
+        assert!(!neighbour.run(|| is_answered(VIPS[0], Duration::from_millis(500))));
+        let lease = node.kill();
+        ip("route del default via 203.0.113.1 dev eth1 metric 50");
+        let mut node = Node::start_after(
+            lease,
+            Ownership::Mark,
+            LocalSpec::default(),
+            groups(),
+            vec![service("web", &VIPS[..1])],
+        );
+        node.until(|_| has("eth0", VIPS[0]) && !has("kube-lb0", VIPS[0])).await;
+        node.until(|node| node.conf("eth0").arp_ignore == 0 && node.conf("eth0").arp_announce == 0)
+            .await;
+        node.kill();
+        // Without the guard the card would answer: that is what is guarded against.
+        ip("addr del 192.0.2.200/24 dev eth0");
+        ip("addr add 192.0.2.200/32 dev kube-lb0");
+        assert!(neighbour.run(move || is_answered(VIPS[0], long)), "a card answers for it");
+    });
+}
+
 #[test]
 fn the_host_returns_to_the_right_state_after_whatever_is_done_to_it_without_a_dump() {
     in_namespace(|| async {
@@ -152,7 +220,7 @@ fn the_host_returns_to_the_right_state_after_whatever_is_done_to_it_without_a_du
 
         // kube-lb0 deleted by hand.
         ip("link del kube-lb0");
-        node.until(|_| common::try_ip("link show kube-lb0").is_ok()).await;
+        node.until(|_| try_ip("link show kube-lb0").is_ok()).await;
         node.until(|_| has("kube-lb0", "198.51.100.7")).await;
 
         // The link down (IPv6 goes with it), then up again, with the routes that were lost.
@@ -229,5 +297,40 @@ fn a_card_that_is_made_anew_and_one_without_carrier_are_served_as_they_are() {
         settle();
         assert_ne!(ip_json("link show eth0")[0]["ifindex"], before);
         both_are_there(&mut node).await;
+    });
+}
+
+#[test]
+fn prolonging_a_thousand_lifetimes_overruns_no_listener_with_a_default_buffer() {
+    in_namespace(|| async {
+        let _neighbour = network();
+        let v4 = ("192.0.2.200-192.0.2.210", "192.0.2.0/24", None);
+        let v6 = ("2001:db8:1::1:0/112", "2001:db8:1::/64", None);
+        let addresses: Vec<String> = (1..=1000).map(|n| format!("2001:db8:1::1:{n:x}")).collect();
+        let services = addresses.iter().map(|address| service(address, &[address.as_str()]));
+        let groups = vec![local("default", v4, v6)];
+        let mut node = Node::start(LocalSpec::default(), groups, services.collect());
+        node.until(|node| node.ours() == 1000).await;
+        // `net.core.rmem_default` is what a listener has that asks for nothing; the kernel doubles.
+        let default = std::fs::read_to_string("/proc/sys/net/core/rmem_default");
+        let default: usize = default.map_or(212_992, |text| text.trim().parse().unwrap());
+        let is_over = Arc::new(AtomicBool::new(false));
+        let until_then = is_over.clone();
+        // A program of its own, as far as the kernel can tell: it is not kept from reading by us.
+        let listener = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let mut listener = Watch::with_receive_buffer(default / 2).unwrap();
+                while !until_then.load(Ordering::Relaxed) {
+                    let fact = tokio::time::timeout(Duration::from_millis(50), listener.next());
+                    let _ = fact.await.map(|fact| fact.unwrap());
+                }
+                listener.listings()
+            })
+        });
+        let before = node.additions();
+        node.until(|node| node.additions() >= before + 3000).await;
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(listener.join().unwrap(), 1, "nothing was lost");
     });
 }

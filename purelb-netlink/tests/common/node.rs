@@ -37,6 +37,8 @@ pub(crate) struct Node {
     lease: Option<Lease>,
     /// The kernel's marks are kept from the agent.
     drops_marks: bool,
+    /// How many addresses the kernel was asked to add or to prolong.
+    additions: u64,
     /// What people were told.
     notices: Vec<String>,
 }
@@ -75,6 +77,7 @@ impl Node {
             version: version.0,
             lease: lease.clone(),
             drops_marks: ownership == Ownership::PoolAndLink,
+            additions: 0,
             notices: Vec::new(),
         };
         let agent = LbNodeAgent {
@@ -106,6 +109,16 @@ impl Node {
     /// Kills the agent: nothing is taken back. Returns its lease.
     pub(crate) fn kill(self) -> Option<Lease> {
         self.lease
+    }
+
+    /// How many addresses the kernel shows with our mark.
+    pub(crate) fn ours(&self) -> usize {
+        self.kernel.mirror().addresses().filter(|address| address.is_ours()).count()
+    }
+
+    /// How many addresses the kernel was asked to add or to prolong.
+    pub(crate) fn additions(&self) -> u64 {
+        self.additions
     }
 
     /// The sysctls of a link.
@@ -209,7 +222,10 @@ impl Node {
             for action in actions {
                 match action {
                     Action::Cluster(action) => self.answer(action),
-                    Action::Kernel(action) => asked.push(action),
+                    Action::Kernel(action) => {
+                        self.additions += u64::from(matches!(action, KernelAction::AddAddress(_)));
+                        asked.push(action);
+                    }
                     Action::Notice(notice) => {
                         println!("{notice}");
                         self.notices.push(notice.to_string());
