@@ -16,7 +16,7 @@
 //! * [`traffic`]: clients that ask on and on, and count.
 //! * [`demo`], [`story`]: the half-minute tour.
 //! * [`campaign`]: failures by the hundred, before that witness.
-//! * [`bench`]: what it all costs, and how fast it is.
+//! * [`mod@bench`]: what it all costs, and how fast it is.
 //! * [`state`], [`join`]: finding and entering a running lab from another terminal.
 
 pub mod api;
