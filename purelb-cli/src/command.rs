@@ -18,6 +18,7 @@ pub mod host;
 pub mod lab;
 pub mod look;
 pub mod output;
+pub mod simulate;
 pub mod validate;
 
 /// PureLB: a service load balancer for Kubernetes that uses plain Linux networking
@@ -34,6 +35,7 @@ enum Command {
     Lab(lab::Lab),
     Pools(look::Pools),
     Services(look::Services),
+    Simulate(simulate::Simulate),
     Validate(validate::Validate),
 }
 
@@ -49,6 +51,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             Command::Lab(lab) => lab::run(lab),
             Command::Pools(args) => look::pools(&args),
             Command::Services(args) => look::services(&args),
+            Command::Simulate(args) => simulate::run(&args),
             Command::Validate(args) => validate::run(&args),
         },
     }

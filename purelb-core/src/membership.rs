@@ -516,7 +516,10 @@ impl Membership {
     /// When a joiner whose writes do not come back is blind: a lease duration after the oldest of
     /// them was sent.
     fn blind_at(&self) -> Option<Tick> {
-        let is_joining = self.right.is_none() && !self.claims.is_empty();
+        // One that forgets no lapse would lapse for this again and again.
+        let is_joining = self.right.is_none()
+            && !self.claims.is_empty()
+            && !self.mutant.is(Mutation::LateRenewalRevives);
         let since = self.writer.unheard_since().filter(|_| is_joining)?;
         Some(since + self.settings.duration)
     }

@@ -8,6 +8,7 @@ use super::kernel::ETH0;
 use super::queue::{Happening, Stream};
 use super::world::{ALLOCATOR, Simulation};
 use crate::host::{Family, Route, RouteKind};
+use crate::name::NodeName;
 use crate::service::Endpoints;
 use crate::store::Object;
 
@@ -206,9 +207,11 @@ impl Simulation {
             FaultKind::KernelRefuses => self.hosts[node].kernel.refuses_until = until,
             FaultKind::LeaseDeleted => {
                 let name = self.hosts[node].name.clone();
-                // Outside of what is promised: a lease deleted while its node is in Keep.
+                // Outside of what is promised: a lease deleted while its node is in Keep, or while
+                // two hosts bear its name.
                 let keeps = self.api.leases.get(&name).is_some_and(|lease| lease.content.keep);
-                if !keeps && self.api.delete_lease(&name) {
+                let is_twice = self.has_namesake(&name);
+                if !keeps && !is_twice && self.api.delete_lease(&name) {
                     self.changed(Stream::Leases);
                 }
             }
@@ -409,13 +412,18 @@ impl Simulation {
     fn begin_namesake(&mut self, node: usize) {
         let name = self.hosts[node].name.clone();
         let Some(spare) = self.hosts.iter().position(|host| host.is_namesake) else { return };
-        if self.hosts[spare].process.is_some() {
+        if self.hosts[spare].process.is_some() || !self.api.leases.contains_key(&name) {
             return;
         }
         self.hosts[spare].name = name;
         self.hosts[spare].is_down = false;
         self.hosts[spare].boots += 1;
         self.start(spare as u16);
+    }
+
+    /// Whether two hosts bear this name now.
+    fn has_namesake(&self, name: &NodeName) -> bool {
+        self.hosts.iter().any(|h| h.is_namesake && h.process.is_some() && h.name == *name)
     }
 
     fn end_namesake(&mut self) {
