@@ -84,7 +84,9 @@ impl NodeAgent {
         let is_over = self.hold.granted.get(key).is_some_and(|until| *until <= self.now);
         // A link that goes, or goes down, takes addresses along.
         let has_link = self.links.get(&key.link).is_some_and(Link::is_operational);
-        let is_own_doing = is_over || self.hold.removing.contains(key);
+        // A lifetime that ended while it was to be prolonged was not ended by others.
+        let is_own_doing =
+            is_over || self.hold.removing.contains(key) || self.hold.pending.contains(key);
         if !before.is_some_and(Address::is_ours) || !is_wanted || !has_link || is_own_doing {
             return;
         }

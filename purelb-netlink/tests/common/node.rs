@@ -39,6 +39,8 @@ pub(crate) struct Node {
     drops_marks: bool,
     /// How many addresses the kernel was asked to add or to prolong.
     additions: u64,
+    /// How many addresses were seen to be new or changed.
+    seen: u64,
     /// What people were told.
     notices: Vec<String>,
 }
@@ -78,6 +80,7 @@ impl Node {
             lease: lease.clone(),
             drops_marks: ownership == Ownership::PoolAndLink,
             additions: 0,
+            seen: 0,
             notices: Vec::new(),
         };
         let agent = LbNodeAgent {
@@ -119,6 +122,26 @@ impl Node {
     /// How many addresses the kernel was asked to add or to prolong.
     pub(crate) fn additions(&self) -> u64 {
         self.additions
+    }
+
+    /// How many addresses were seen to be new or changed.
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Leaves undone what is asked for.
+    pub(crate) fn forget_actions(&mut self) {
+        while self.agent.poll_action().is_some() {}
+    }
+
+    /// The latest version of a lease.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether everything was listed, and the right to hold local addresses runs.
+    pub(crate) fn may_hold(&self) -> bool {
+        self.agent.membership().right().is_some()
     }
 
     /// The sysctls of a link.
@@ -183,7 +206,8 @@ impl Node {
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    /// Takes in one fact.
+    pub(crate) fn tell(&mut self, event: Event) {
         self.agent.handle_event(event, Instant::now());
     }
 
@@ -199,16 +223,23 @@ impl Node {
         };
         tokio::select! {
             () = due => self.agent.handle_timeout(Instant::now()),
-            fact = self.kernel.next() => self.tell(match fact.unwrap() {
-                HostChange::Addresses(change) => Event::Addresses(match self.drops_marks {
-                    true => without_marks(change),
-                    false => change,
-                }),
-                HostChange::Links(change) => Event::Links(change),
-                HostChange::Routes(change) => Event::Routes(change),
-                HostChange::Sighted(sighting) => Event::Sighted(sighting),
-            }),
+            fact = self.kernel.next() => self.take(fact.unwrap()),
         }
+    }
+
+    fn take(&mut self, fact: HostChange) {
+        if matches!(fact, HostChange::Addresses(Change::Updated(_))) {
+            self.seen += 1;
+        }
+        self.tell(match fact {
+            HostChange::Addresses(change) => Event::Addresses(match self.drops_marks {
+                true => without_marks(change),
+                false => change,
+            }),
+            HostChange::Links(change) => Event::Links(change),
+            HostChange::Routes(change) => Event::Routes(change),
+            HostChange::Sighted(sighting) => Event::Sighted(sighting),
+        });
     }
 
     /// Carries out what is asked for until nothing is.
