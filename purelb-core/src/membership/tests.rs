@@ -165,6 +165,29 @@ fn a_silent_peer_expires_only_by_a_write_that_came_back_later() {
 }
 
 #[test]
+fn a_peer_that_a_list_misses_may_have_renewed_until_then() {
+    let mut alone = Alone::joined_beside(&[("zzz", peer_content(1, 20))]);
+    let theirs = (1..50)
+        .map(ip)
+        .find(|ip| alone.agent.standing(*ip, false) == Standing::Theirs { node: "zzz".into() });
+    let theirs = theirs.unwrap();
+    alone.write(at(6700)).unwrap();
+    alone.write(at(8400)).unwrap();
+    // The watch broke; meanwhile the peer renewed, and then its lease was deleted.
+    let own = lease("a", alone.version, alone.agent.own_lease().unwrap().clone());
+    let listed = LeaseEvent::Listed { leases: vec![own], version: Version(40) };
+    let _ = alone.agent.handle_lease(listed, at(9000));
+    alone.version = 40;
+    for millis in [10_100, 11_700, 13_300] {
+        let _ = alone.write(at(millis));
+        let peer = Standing::Theirs { node: "zzz".into() };
+        assert_eq!(alone.agent.standing(theirs, false), peer, "{millis}");
+    }
+    alone.write(at(14_000)).unwrap();
+    assert!(matches!(alone.agent.standing(theirs, false), Standing::Mine { .. }));
+}
+
+#[test]
 fn a_renewal_that_comes_back_after_the_lapse_revives_nothing() {
     let mut alone = Alone::joined_beside(&[]);
     let _ = alone.agent.handle_timeout(at(6700));

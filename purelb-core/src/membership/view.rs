@@ -1,10 +1,10 @@
 //! This agent's view of the leases, in the order in which the API delivers their changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lease::{Lease, LeaseContent, LeaseEvent, Version};
 use crate::mutation::Mutation;
-use crate::name::NodeName;
+use crate::name::{NodeName, Uid};
 use crate::time::Tick;
 
 use super::{Claim, Join, Membership, Standings};
@@ -144,6 +144,14 @@ impl Membership {
         let is_first = self.seen.is_none();
         let present: BTreeSet<NodeName> = leases.iter().map(|lease| lease.node.clone()).collect();
         let mut changed = Standings::changed_if(is_first);
+        // A lease whose end a list has hidden may have changed up to the list.
+        let uids: BTreeMap<&NodeName, &Uid> =
+            leases.iter().map(|lease| (&lease.node, &lease.uid)).collect();
+        for (node, peer) in &mut self.peers {
+            if uids.get(node) != Some(&&peer.lease.uid) {
+                peer.changed = self.now;
+            }
+        }
         let known: Vec<NodeName> = self.peers.keys().cloned().collect();
         for node in known.iter().filter(|node| !present.contains(*node)) {
             changed = changed.or(self.delete(node));
