@@ -91,7 +91,8 @@ pub fn campaign(directory: &Directory, plan: &Plan) -> Result<Verdict, RecordErr
 }
 
 /// Whether a trial showed what it has to: no double, and an end. Where the fence is off, an agent
-/// that is killed or frozen must have led to doubles, or the witness is blind.
+/// that is killed or frozen must have led to doubles, or the node that takes over must have heard the
+/// other and yielded, so that nothing settled; else the witness is blind.
 fn is_as_it_should_be(trial: &Trial) -> bool {
     let is_unfenced = match trial.fault {
         Fault::Kill | Fault::Freeze => trial.setup.fence_off,
@@ -99,8 +100,10 @@ fn is_as_it_should_be(trial: &Trial) -> bool {
     };
     let may_double = trial.setup.fence_off;
     let has_doubles = !trial.doubles.is_empty();
-    let is_seen = if is_unfenced { has_doubles } else { may_double || !has_doubles };
-    is_seen && (trial.settled_ms.is_some() || !trial.is_calm())
+    if is_unfenced {
+        return has_doubles || trial.settled_ms.is_none();
+    }
+    (may_double || !has_doubles) && (trial.settled_ms.is_some() || !trial.is_calm())
 }
 
 /// Where the labs get their work and leave their results.
