@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::neighbour::Neighbour;
 use common::node::{Node, local, remote, service};
-use common::{in_namespace, ip, ip_json, try_ip};
+use common::{in_namespace, ip, ip_json, many, try_ip};
 use purelb_core::config::LocalSpec;
 use purelb_core::group::ServiceGroup;
 use purelb_core::host::Ownership;
@@ -301,16 +301,17 @@ fn a_card_that_is_made_anew_and_one_without_carrier_are_served_as_they_are() {
 }
 
 #[test]
-fn prolonging_a_thousand_lifetimes_overruns_no_listener_with_a_default_buffer() {
+fn prolonging_many_lifetimes_overruns_no_listener_with_a_default_buffer() {
     in_namespace(|| async {
         let _neighbour = network();
         let v4 = ("192.0.2.200-192.0.2.210", "192.0.2.0/24", None);
         let v6 = ("2001:db8:1::1:0/112", "2001:db8:1::/64", None);
-        let addresses: Vec<String> = (1..=1000).map(|n| format!("2001:db8:1::1:{n:x}")).collect();
+        let many = many();
+        let addresses: Vec<String> = (1..=many).map(|n| format!("2001:db8:1::1:{n:x}")).collect();
         let services = addresses.iter().map(|address| service(address, &[address.as_str()]));
         let groups = vec![local("default", v4, v6)];
         let mut node = Node::start(LocalSpec::default(), groups, services.collect());
-        node.until(|node| node.ours() == 1000).await;
+        node.until(|node| node.ours() == many).await;
         // `net.core.rmem_default` is what a listener has that asks for nothing; the kernel doubles.
         let default = std::fs::read_to_string("/proc/sys/net/core/rmem_default");
         let default: usize = default.map_or(212_992, |text| text.trim().parse().unwrap());
@@ -328,8 +329,8 @@ fn prolonging_a_thousand_lifetimes_overruns_no_listener_with_a_default_buffer() 
                 listener.listings()
             })
         });
-        let before = node.additions();
-        node.until(|node| node.additions() >= before + 3000).await;
+        let enough = node.additions() + 3 * many as u64;
+        node.until(|node| node.additions() >= enough).await;
         is_over.store(true, Ordering::Relaxed);
         assert_eq!(listener.join().unwrap(), 1, "nothing was lost");
     });

@@ -20,6 +20,11 @@ const INSIDE: &str = "PURELB_TEST_IN_NAMESPACE";
 /// How long a fact may take to come, also where a processor is emulated.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How many addresses are many: 1,000, or what `PURELB_MANY` says where a processor is emulated.
+pub(crate) fn many() -> usize {
+    std::env::var("PURELB_MANY").map_or(1000, |text| text.parse().unwrap())
+}
+
 /// Runs `test` on this thread, in a fresh network namespace with `lo` up.
 pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
     as_superuser(|| {

@@ -178,8 +178,9 @@ impl Node {
                 if is_so(self) {
                     return;
                 }
+                // There may always be something to do.
                 let left = PATIENCE.saturating_sub(start.elapsed());
-                if tokio::time::timeout(left, self.step()).await.is_err() {
+                if left.is_zero() || tokio::time::timeout(left, self.step()).await.is_err() {
                     let verdicts: Vec<_> = self.agent.verdicts().collect();
                     panic!("waited in vain at {caller}: {verdicts:#?}");
                 }
