@@ -13,6 +13,7 @@ mod local;
 mod notice;
 mod ownership;
 mod prolong;
+mod queue;
 mod reconcile;
 mod report;
 mod restore;
@@ -21,7 +22,7 @@ mod verdict;
 mod view;
 mod virtual_link;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -177,7 +178,7 @@ pub struct NodeAgent {
     /// The addresses of others that people were told of, with their link's name and the Services.
     foreign: BTreeMap<IpAddr, BTreeMap<AddressKey, (String, Vec<ServiceRef>)>>,
     stopping: Option<OnStop>,
-    actions: VecDeque<Action>,
+    actions: queue::Queue,
 }
 
 /// How this node is configured to announce.
@@ -248,7 +249,7 @@ impl NodeAgent {
             losses: restore::Losses::default(),
             foreign: BTreeMap::new(),
             stopping: None,
-            actions: VecDeque::new(),
+            actions: queue::Queue::default(),
         }
     }
 

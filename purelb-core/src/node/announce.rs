@@ -114,13 +114,7 @@ impl NodeAgent {
         family: Family,
         value: Option<String>,
     ) {
-        let queued = self.actions.iter_mut().rev().find_map(|action| match action {
-            Action::Cluster(ClusterAction::Announce(write)) if write.service == service => {
-                Some(write)
-            }
-            Action::Cluster(_) | Action::Kernel(_) | Action::Notice(_) => None,
-        });
-        match queued {
+        match self.actions.write_of(&service) {
             Some(write) => {
                 write.version = version;
                 write.values.insert(family, value);
