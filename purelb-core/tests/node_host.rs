@@ -184,6 +184,8 @@ fn a_virtual_interface_that_we_made_goes_with_us_and_another_stays() {
     world.feed(Event::Stop);
     assert!(world.agent.is_stopped());
     assert!(!world.links.contains_key(&LB0));
+    let deletions = world.told.iter().filter(|told| told.starts_with("delete"));
+    assert_eq!(deletions.count(), 1, "{:?}", world.told);
 
     let mut world = World::new();
     let mut found = world.links[&ETH1].clone();

@@ -123,9 +123,10 @@ impl Hold {
         self.removing.clear();
     }
 
-    /// A link changed: what was asked of links may be asked again.
+    /// A link changed: what was asked of links may be asked again, but for a deletion: a link that
+    /// goes is shown going down first.
     pub(super) fn link_changed(&mut self) {
-        self.asked.clear();
+        self.asked.retain(|(action, _)| matches!(action, KernelAction::DeleteVirtual { .. }));
     }
 
     /// Whether every local address has been prolonged to the end of the right.

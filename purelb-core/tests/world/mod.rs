@@ -260,8 +260,19 @@ impl World {
             }
             KernelAction::DeleteVirtual { link } => {
                 self.told.push(format!("delete {}", self.name(*link)));
-                self.links.remove(link);
-                fact = Some(Event::Links(Change::Deleted(*link)));
+                match self.links.remove(link) {
+                    // The kernel shows it going down before it is gone.
+                    Some(going) => {
+                        let going = Link { up: false, carrier: false, ..going };
+                        let now = self.start + self.now;
+                        self.agent.handle_event(Event::Links(Change::Updated(going)), now);
+                        fact = Some(Event::Links(Change::Deleted(*link)));
+                    }
+                    None => {
+                        let text = "No such device".into();
+                        result = Err(KernelError::Refused { errno: 19, text });
+                    }
+                }
             }
             KernelAction::Heed { ip, link } => {
                 self.heeded.insert((*ip, *link));
