@@ -4,8 +4,9 @@
 //! one range for each family, and keeps its book in a file, so that it gives the same addresses after
 //! a restart. Replace the book by your IPAM.
 //!
-//! ```text
-//! cargo run -p purelb-examples --example ipam_sidecar -- /run/purelb/ipam.sock /var/lib/book 10.20.30.0/24 fd00:20::/112
+//! ```console
+//! $ cargo run -p purelb-examples --example ipam_sidecar -- ipam.sock book 10.20.30.0/24 fd00:20::/112
+//! answering on ipam.sock
 //! ```
 
 use std::collections::BTreeMap;

@@ -1,8 +1,10 @@
 //! Which interface of this host would take local addresses? Reads the kernel's links and routes, no
 //! Kubernetes needed, and tells for each family what interface election says.
 //!
-//! ```text
-//! cargo run -p purelb-examples --example which_interface
+//! ```console
+//! $ cargo run -p purelb-examples --example which_interface
+//! IPv4: eth0, for addresses in 192.0.2.0/24
+//! IPv6: eth0, for addresses in 2001:db8:1::/64
 //! ```
 
 use std::error::Error;

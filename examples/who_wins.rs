@@ -1,7 +1,10 @@
 //! Who wins this address? Names the node that would hold it, and who would come next.
 //!
-//! ```text
-//! cargo run -p purelb-examples --example who_wins -- 192.0.2.100 node1 node2 node3
+//! ```console
+//! $ cargo run -p purelb-examples --example who_wins -- 192.0.2.100 node1 node2 node3
+//! node1 wins 192.0.2.100
+//! node3 would be next for 192.0.2.100
+//! node2 would be next for 192.0.2.100
 //! ```
 
 use std::net::IpAddr;

@@ -4,12 +4,8 @@
 //! simulator or a model checker that finds nothing shows little, unless it is shown to find something
 //! as soon as one rule is missing. Each [`Mutation`] takes one away.
 //!
-//! ```ignore
-//! let mut agent = NodeAgent::new(settings, start);
-//! agent.mutate(Mutation::NoEcho); // feature `mutations` only
-//! ```
-//!
-//! Without the crate's feature `mutations` nothing can be switched: the question whether a rule is
+//! Where the crate has its feature `mutations`, `agent.mutate(Mutation::NoEcho)` takes one from an
+//! agent. Without the feature nothing can be switched: the question whether a rule is
 //! broken is a constant, and the compiler removes it. With it an agent still keeps every rule until
 //! somebody calls `mutate`. Two mutations are the host's to play, because the rule is kept outside of
 //! the machine; [`Mutation::is_of_the_host`] names them.
