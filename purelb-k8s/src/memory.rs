@@ -38,6 +38,7 @@
 //! collections, cascading deletion by owner references, admission webhooks, `kubectl explain`.
 //! A namespace is gone with everything in it at once.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use hyper::service::service_fn;
@@ -45,7 +46,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use kube::core::Status;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 pub use fault::{Call, Fault};
@@ -154,6 +156,9 @@ impl MemoryApi {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, client)) => {
+                        if let Err(error) = stream.set_nodelay(true) {
+                            tracing::debug!(%client, %error, "cannot set TCP_NODELAY");
+                        }
                         connections.spawn(self.clone().converse(stream, client));
                     }
                     Err(error) => {
@@ -167,10 +172,20 @@ impl MemoryApi {
         }
     }
 
-    async fn converse(self, stream: TcpStream, client: std::net::SocketAddr) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%client, %error, "cannot set TCP_NODELAY");
-        }
+    /// Answers the requests of one connection, whatever carries it, until it ends. Rules about
+    /// faults see the client as port 0 of this host.
+    pub async fn serve_connection(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) {
+        self.converse(stream, SocketAddr::from(([127, 0, 0, 1], 0))).await;
+    }
+
+    async fn converse(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        client: SocketAddr,
+    ) {
         let service = service_fn(move |request| handle::handle(self.clone(), client, request));
         let server = auto::Builder::new(TokioExecutor::new());
         if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {

@@ -252,6 +252,9 @@ impl World {
             }
             KernelAction::CreateVirtual { name, alias } => {
                 self.told.push(format!("create {name}"));
+                while self.links.contains_key(&LinkIndex(self.next_virtual)) {
+                    self.next_virtual += 1;
+                }
                 let mut made = link(LinkIndex(self.next_virtual), name);
                 made.alias.clone_from(alias);
                 made.kind = LinkKind::Dummy;

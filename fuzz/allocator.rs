@@ -1,0 +1,217 @@
+//! The allocator in an arbitrary history of Services, groups, failed writes and restarts: no address is
+//! with two that do not share it, the books agree with the API, and a restart changes nothing.
+
+#![no_main]
+
+#[path = "../purelb-core/tests/allocator_world/mod.rs"]
+mod allocator_world;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use allocator_world::{GroupExt, ServiceExt, World, Writes, key, local, remote};
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use purelb_core::group::ServiceGroup;
+use purelb_core::name::ServiceKey;
+use purelb_core::service::Service;
+
+const SERVICES: [&str; 4] = ["red/a", "red/b", "ns/a", "ns/b"];
+const GROUPS: [&str; 3] = ["default", "red", "other"];
+/// Small, many of them overlapping.
+const RANGES: [&str; 6] = [
+    "192.0.2.0/30@192.0.2.0/30",
+    "192.0.2.5-192.0.2.6",
+    "192.0.2.4/31",
+    "2001:db8::/126",
+    "2001:db8::2-2001:db8::5",
+    "192.0.2.9-192.0.2.1",
+];
+
+#[derive(Arbitrary, Debug)]
+enum Step {
+    Delete(u8),
+    DeleteGroup(u8),
+    Group { number: u8, ranges: [bool; 6], is_remote: bool, flags: u8 },
+    Pass(u8),
+    Progress(u8),
+    Put { service: u8, wants: Wants },
+    Relist,
+    Restart,
+    Retype { service: u8, is_load_balancer: bool },
+    Strip(u8),
+    Writes(u8),
+}
+
+#[derive(Arbitrary, Debug)]
+struct Wants {
+    families: u8,
+    port: bool,
+    sharing: Option<bool>,
+    wish: Option<u16>,
+    text: Option<String>,
+    group: Option<u8>,
+    multi: Option<bool>,
+    shown: Option<u16>,
+}
+
+fuzz_target!(|steps: Vec<Step>| {
+    let mut world = World::new();
+    for step in steps {
+        take(&mut world, step);
+    }
+    world.writes = Writes::Work;
+    world.calm();
+    check_rest(&world);
+    let shown = shown(&world);
+    let writes = world.patches.len();
+    world.restart();
+    world.calm();
+    check_rest(&world);
+    assert_eq!(self::shown(&world), shown, "a restart changes assignments");
+    assert_eq!(world.patches.len(), writes, "a restart writes");
+});
+
+fn take(world: &mut World, step: Step) {
+    match step {
+        Step::Delete(number) => world.delete(service(number)),
+        Step::DeleteGroup(number) => world.delete_group(group(number)),
+        Step::Group { number, ranges, is_remote, flags } => {
+            world.group(offer(group(number), ranges, is_remote, flags));
+        }
+        Step::Pass(seconds) => world.pass(Duration::from_secs(seconds.into())),
+        Step::Progress(steps) => {
+            for _ in 0..steps {
+                world.step();
+            }
+        }
+        Step::Put { service: number, wants } => {
+            let name = service(number);
+            if world.services.contains_key(&key(name)) {
+                world.edit(name, |service| wants.write(service));
+            } else {
+                world.create(name, |service| wants.write(service));
+            }
+        }
+        Step::Relist => world.relist(),
+        Step::Restart => world.restart(),
+        Step::Retype { service: number, is_load_balancer } => {
+            let name = service(number);
+            let now = world.services.get(&key(name)).map(|service| service.is_load_balancer);
+            if now.is_some_and(|now| now != is_load_balancer) {
+                world.retype(name, is_load_balancer);
+            }
+        }
+        Step::Strip(number) => {
+            if world.services.contains_key(&key(service(number))) {
+                world.edit(service(number), |service| {
+                    service.with(|service| service.annotations.allocated_by = None)
+                });
+            }
+        }
+        Step::Writes(kind) => {
+            world.writes = match kind % 3 {
+                0 => Writes::Work,
+                1 => Writes::Fail,
+                _ => Writes::LandUnnoticed,
+            };
+        }
+    }
+}
+
+impl Wants {
+    fn write(&self, service: Service) -> Service {
+        let service = match self.families % 4 {
+            0 => service.v4(),
+            1 => service.v6(),
+            2 => service.dual(),
+            _ => service.preferring_dual(),
+        };
+        service.on(&[if self.port { 80 } else { 81 }]).with(|service| {
+            service.is_load_balancer = true;
+            let annotations = &mut service.annotations;
+            annotations.sharing = self.sharing.map(|key| format!("key{key}").into());
+            annotations.addresses = self.text.clone().or(self.wish.map(wish));
+            annotations.service_group = self.group.map(|number| group(number).into());
+            annotations.multi_pool = self.multi;
+            // Another controller, or a person, writes a status too.
+            if let Some(shown) = self.shown {
+                service.ingress = wish(shown).split(',').filter_map(|ip| ip.parse().ok()).collect();
+            }
+        })
+    }
+}
+
+/// One address of each family, most of them in a range.
+fn wish(number: u16) -> String {
+    let [v4, v6] = number.to_be_bytes();
+    format!("192.0.2.{},2001:db8::{:x}", v4 % 12, v6 % 8)
+}
+
+fn offer(name: &str, ranges: [bool; 6], is_remote: bool, flags: u8) -> ServiceGroup {
+    let chosen = RANGES.into_iter().zip(ranges).filter(|(_, chosen)| *chosen);
+    let ranges: Vec<&str> = chosen.map(|(range, _)| range).collect();
+    let mut group = if is_remote { remote(name, &ranges) } else { local(name, &ranges) };
+    if flags & 1 != 0 {
+        group = group.balanced();
+    }
+    if flags & 2 != 0 {
+        group = group.multi();
+    }
+    if flags & 4 != 0 {
+        group = group.for_namespaces(&["red"]);
+    }
+    if flags & 8 != 0 {
+        group = group.enforced();
+    }
+    if flags & 16 != 0 {
+        group = group.namespace_default();
+    }
+    group
+}
+
+fn service(number: u8) -> &'static str {
+    SERVICES[usize::from(number) % SERVICES.len()]
+}
+
+fn group(number: u8) -> &'static str {
+    GROUPS[usize::from(number) % GROUPS.len()]
+}
+
+fn shown(world: &World) -> BTreeMap<ServiceKey, Vec<IpAddr>> {
+    let services = world.services.iter();
+    services.map(|(key, service)| (key.clone(), service.ingress.clone())).collect()
+}
+
+fn check_rest(world: &World) {
+    let ledger = world.allocator.ledger();
+    let mut users: BTreeMap<IpAddr, Vec<&Service>> = BTreeMap::new();
+    for service in world.services.values() {
+        let owner = ledger.owner(&service.uid);
+        let held: Vec<IpAddr> = owner
+            .map(|owner| owner.held().iter().map(|held| held.ip).collect())
+            .unwrap_or_default();
+        // What somebody else wrote that is in no group is left alone.
+        let is_in_a_group = |ip: &IpAddr| world.allocator.catalog().find(*ip).is_some();
+        let is_ours = service.is_branded() || held.iter().any(is_in_a_group);
+        assert!(!is_ours || held == service.ingress, "{held:?} and {service:?}");
+        for ip in held {
+            users.entry(ip).or_default().push(service);
+        }
+        let refusal = world.allocator.refusal(&service.key).map(ToString::to_string);
+        let is_served = !service.ingress.is_empty() || !service.is_load_balancer;
+        assert!(is_served || refusal.is_some_and(|text| !text.is_empty()), "{service:?}");
+    }
+    assert!(ledger.addresses().eq(users.keys().copied()), "the ledger holds for nobody");
+    for (ip, users) in &users {
+        for (n, one) in users.iter().enumerate() {
+            for other in &users[..n] {
+                let share = one.annotations.sharing.is_some()
+                    && one.annotations.sharing == other.annotations.sharing
+                    && one.ports.is_disjoint(&other.ports);
+                assert!(share, "{ip} has {} and {}", one.key, other.key);
+            }
+        }
+    }
+}
