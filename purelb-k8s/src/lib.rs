@@ -10,6 +10,7 @@
 //! Every request has a deadline, is sent once, and is cancelled by dropping its future; whether and
 //! when to ask again is the caller's decision, except that a watch begins again for ever.
 
+mod allowance;
 pub mod annotation;
 pub mod announce;
 pub mod api;
@@ -29,5 +30,6 @@ pub mod notice;
 pub mod snapshot;
 pub mod watch;
 
+pub use allowance::Allowance;
 pub use kube::Client;
 pub use list_watch::Pace;

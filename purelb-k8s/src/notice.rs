@@ -1,9 +1,10 @@
 //! Events: what is told to people through the Kubernetes API.
 //!
 //! Telling is never waited for and never fails: [`Recorder::tell`] only puts a notice into a queue,
-//! and [`Worker::run`] sends it. What cannot be sent is logged and forgotten.
+//! and [`Worker::run`] sends it. What cannot be sent is logged and forgotten. Warnings go first; when
+//! many Services change at once, the others follow at a leisurely pace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use http::{Method, Request, header};
@@ -12,8 +13,9 @@ use kube::Client;
 use purelb_core::name::{GroupName, Namespace, NodeName, ServiceKey, Uid};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
+use crate::allowance::Allowance;
 use crate::api;
 use crate::error::ApiError;
 use crate::list_watch::within;
@@ -93,6 +95,10 @@ pub struct Worker {
     component: &'static str,
     instance: String,
     queue: mpsc::Receiver<Notice>,
+    warnings: VecDeque<Notice>,
+    /// Those that keep to the allowance.
+    others: VecDeque<Notice>,
+    allowance: Allowance,
     sent: BTreeMap<Notice, Sent>,
 }
 
@@ -101,7 +107,17 @@ pub struct Worker {
 pub fn recorder(client: Client, component: &'static str, instance: &str) -> (Recorder, Worker) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let instance = if instance.is_empty() { component } else { instance }.to_owned();
-    let worker = Worker { client, component, instance, queue, sent: BTreeMap::new() };
+    let (burst, interval) = ALLOWANCE;
+    let worker = Worker {
+        client,
+        component,
+        instance,
+        queue,
+        warnings: VecDeque::new(),
+        others: VecDeque::new(),
+        allowance: Allowance::new(burst, interval),
+        sent: BTreeMap::new(),
+    };
     (Recorder { queue: sender }, worker)
 }
 
@@ -116,11 +132,47 @@ impl Worker {
     /// Sends notices one after the other until every [`Recorder`] is gone and the queue is empty.
     pub async fn run(mut self) {
         // Cancel-safe: a notice that was taken is lost with the future, which nobody minds.
-        while let Some(notice) = self.queue.recv().await {
+        while let Some(notice) = self.next().await {
             let reason = notice.reason;
             if let Err(error) = self.send(notice).await {
                 tracing::debug!(reason, %error, "cannot raise an Event");
             }
+        }
+    }
+
+    /// The next notice to send; none if there will be none any more.
+    async fn next(&mut self) -> Option<Notice> {
+        loop {
+            while let Ok(notice) = self.queue.try_recv() {
+                self.keep(notice);
+            }
+            if let Some(warning) = self.warnings.pop_front() {
+                return Some(warning);
+            }
+            if !self.others.is_empty() && self.allowance.take() {
+                return self.others.pop_front();
+            }
+            let is_over = self.queue.is_closed() && self.queue.is_empty();
+            if is_over && self.others.is_empty() {
+                return None;
+            }
+            tokio::select! {
+                Some(notice) = self.queue.recv(), if !is_over => self.keep(notice),
+                () = sleep_until(self.allowance.next()), if !self.others.is_empty() => {}
+                else => {}
+            }
+        }
+    }
+
+    fn keep(&mut self, notice: Notice) {
+        let waiting = match notice.severity {
+            Severity::Normal => &mut self.others,
+            Severity::Warning => &mut self.warnings,
+        };
+        if waiting.len() < QUEUE {
+            waiting.push_back(notice);
+        } else {
+            tracing::debug!(notice.reason, "dropping an Event: too many wait");
         }
     }
 
@@ -254,8 +306,12 @@ fn shortened_to(text: &str, bytes: usize) -> &str {
 /// How many bytes the note of an Event may have.
 const NOTE: usize = 1024;
 
-/// How many notices may wait to be sent.
+/// How many notices of each severity may wait to be sent.
 const QUEUE: usize = 4096;
+
+/// How many Events that are no warnings may be raised one right after the other, and how long to wait
+/// after each further one.
+const ALLOWANCE: (u32, Duration) = (16, Duration::from_millis(100));
 
 /// For how long after an Event an equal one adds to its count.
 const SERIES: Duration = Duration::from_secs(600);
@@ -265,7 +321,39 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use kube::client::Body;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn warnings_go_first_and_the_others_keep_to_the_allowance() {
+        let (service, _) = tower_test::mock::pair::<Request<Body>, http::Response<Body>>();
+        let (recorder, mut worker) = recorder(Client::new(service, "default"), "test", "");
+        let (burst, interval) = ALLOWANCE;
+        let notice = |severity, text: String| Notice {
+            about: About::Node("a".into()),
+            severity,
+            reason: "Test",
+            text,
+        };
+        for number in 0..burst + 10 {
+            recorder.tell(notice(Severity::Normal, number.to_string()));
+        }
+        recorder.tell(notice(Severity::Warning, "look".to_owned()));
+        let start = Instant::now();
+        assert_eq!(worker.next().await, Some(notice(Severity::Warning, "look".to_owned())));
+        for number in 0..burst + 5 {
+            let next = worker.next().await;
+            assert_eq!(next, Some(notice(Severity::Normal, number.to_string())));
+        }
+        assert!(start.elapsed() >= interval * 5, "{:?}", start.elapsed());
+        recorder.tell(notice(Severity::Warning, "now".to_owned()));
+        assert_eq!(worker.next().await, Some(notice(Severity::Warning, "now".to_owned())));
+        drop(recorder);
+        while worker.next().await.is_some() {}
+        assert!(start.elapsed() >= interval * 10, "{:?}", start.elapsed());
+        assert!(start.elapsed() < interval * 11, "{:?}", start.elapsed());
+    }
 
     #[test]
     fn a_long_text_is_cut_between_characters() {

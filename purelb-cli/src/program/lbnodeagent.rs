@@ -1,5 +1,6 @@
 //! The `lbnodeagent` program: one per node, in the node's own network namespace.
 
+mod announcements;
 mod world;
 
 use std::ffi::OsString;

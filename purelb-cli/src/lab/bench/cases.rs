@@ -269,8 +269,8 @@ pub(super) fn idle(mut scene: Scene) -> Result<Vec<Row>, BenchError> {
     for count in [0, 330] {
         scene.create(names("idle", count), Families::One)?;
         scene.until("all addresses", Scene::NOW_AND_THEN, |seen| seen.held() == count)?;
-        // What is left to do after a change, such as announcements, is soon done.
-        thread::sleep(Duration::from_secs(5));
+        // What is left to do after a change, such as announcements and Events, is soon done.
+        thread::sleep(Duration::from_secs(15));
         let (processes, calls) = (Processes::begin(&mut scene)?, scene.note_calls()?);
         let begin = Instant::now();
         thread::sleep(WATCHED);

@@ -14,7 +14,7 @@ use purelb_core::kernel::{KernelAction, KernelOutcome};
 use purelb_core::lease::{LeaseEvent, LeaseWrite, WriteResult};
 use purelb_core::membership::Settings;
 use purelb_core::name::{NodeName, ServiceKey, Uid};
-use purelb_core::node::{Action, Announcement, ClusterAction, Event, NodeAgent, NodeNotice};
+use purelb_core::node::{Action, ClusterAction, Event, NodeAgent, NodeNotice};
 use purelb_core::notice::{Level, Notice, Regarding};
 use purelb_core::store::Change;
 use purelb_k8s::leases::{self, LeaseWriter};
@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use super::announcements::Announcements;
 use crate::driver::{Host, Input, Question};
 use crate::telemetry::agent::{AgentMetrics, Announced, Conflict, OfFamily, Reason};
 use crate::telemetry::server::Readiness;
@@ -35,9 +36,6 @@ const SLEPT: Duration = Duration::from_millis(50);
 
 /// How long a stopping agent waits for the kernel and the API.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How many announcements may be under way at once.
-const ANNOUNCING: usize = 8;
 
 /// What came of a request.
 enum Answer {
@@ -61,10 +59,7 @@ pub(super) struct World {
     endpoints: Option<BoxStream<'static, Event>>,
     /// Requests under way; each ends as a fact, or as nothing worth telling the machine.
     requests: FuturesUnordered<Pin<Box<dyn Future<Output = Answer>>>>,
-    /// Announcements that wait for earlier ones, so that a burst never holds up the lease.
-    announcements: VecDeque<Announcement>,
-    /// How many are under way.
-    announcing: usize,
+    announcements: Announcements,
     signals: [Signal; 3],
     questions: mpsc::Receiver<Question<NodeAgent>>,
     /// When to give up stopping in order.
@@ -120,8 +115,7 @@ impl World {
             lease_duration: settings.duration,
             endpoints: None,
             requests: FuturesUnordered::new(),
-            announcements: VecDeque::new(),
-            announcing: 0,
+            announcements: Announcements::new(),
             signals: [
                 signal(SignalKind::terminate())?,
                 signal(SignalKind::interrupt())?,
@@ -149,10 +143,7 @@ impl World {
 
     fn cluster(&mut self, action: ClusterAction) {
         match action {
-            ClusterAction::Announce(write) => {
-                self.announcements.push_back(write);
-                self.announce();
-            }
+            ClusterAction::Announce(write) => self.announcements.push(write),
             ClusterAction::ListLeases => {
                 self.leases = watch_leases(&self.client, &self.namespace, self.lease_duration);
             }
@@ -165,11 +156,9 @@ impl World {
         }
     }
 
-    /// Starts as many of the waiting announcements as may be under way.
+    /// Starts the announcements that may begin now.
     fn announce(&mut self) {
-        while self.announcing < ANNOUNCING {
-            let Some(write) = self.announcements.pop_front() else { return };
-            self.announcing += 1;
+        while let Some(write) = self.announcements.begin() {
             let service = write.service.clone();
             let metrics = self.metrics.client.clone();
             let request = announce::announce(self.client.clone(), write);
@@ -407,6 +396,8 @@ impl Host for World {
                 warn!("the machine was suspended: every right to hold an address is given up");
                 return Ok(Input::Fact(Event::Slept));
             }
+            self.announce();
+            let announcement = self.announcements.due();
             let [terminate, interrupt, quit] = &mut self.signals;
             let stop_by = self.stop_by;
             // Cancel-safe, each of them: streams, signals and timers keep what they wait for.
@@ -416,6 +407,7 @@ impl Host for World {
                 _ = quit.recv() => Event::Stop,
                 Some(question) = self.questions.recv() => return Ok(Input::Question(question)),
                 () = until(stop_by), if stop_by.is_some() => return Err(Ended::Unfinished),
+                () = until(announcement), if announcement.is_some() => continue,
                 change = self.kernel.next() => match change {
                     Ok(HostChange::Addresses(change)) => Event::Addresses(change),
                     Ok(HostChange::Links(change)) => Event::Links(change),
@@ -426,8 +418,7 @@ impl Host for World {
                 Some(answer) = self.requests.next(), if !self.requests.is_empty() => match answer {
                     Answer::Lease(event) => event,
                     Answer::Announced(event) => {
-                        self.announcing -= 1;
-                        self.announce();
+                        self.announcements.done();
                         match event {
                             Some(event) => event,
                             None => continue,
