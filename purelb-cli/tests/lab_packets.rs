@@ -41,7 +41,7 @@ fn cluster() -> Option<Cluster> {
     }
     let directory = Labs::of_this_user().and_then(|labs| labs.start()).unwrap();
     let purelb = Some(env!("CARGO_BIN_EXE_purelb").into());
-    let blueprint = Blueprint { assets: Some(assets), pods: true, purelb };
+    let blueprint = Blueprint { assets: Some(assets), pods: true, purelb, ..Blueprint::default() };
     let mut cluster = Cluster::build(directory, None, &Stop::default(), blueprint).unwrap();
     let client = cluster.api().client();
     for sample in [samples::NODE_AGENT, samples::LOCAL_GROUP, samples::ROUTED_GROUP] {

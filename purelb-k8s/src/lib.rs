@@ -10,7 +10,6 @@
 //! Every request has a deadline, is sent once, and is cancelled by dropping its future; whether and
 //! when to ask again is the caller's decision, except that a watch begins again for ever.
 
-mod allowance;
 pub mod annotation;
 pub mod announce;
 pub mod api;
@@ -23,6 +22,7 @@ pub mod error;
 pub mod go_duration;
 pub mod leadership;
 pub mod leases;
+mod leisure;
 mod list_watch;
 #[cfg(feature = "memory")]
 pub mod memory;
@@ -30,6 +30,6 @@ pub mod notice;
 pub mod snapshot;
 pub mod watch;
 
-pub use allowance::Allowance;
 pub use kube::Client;
+pub use leisure::Leisurely;
 pub use list_watch::Pace;

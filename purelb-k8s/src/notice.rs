@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::allowance::Allowance;
 use crate::api;
 use crate::error::ApiError;
+use crate::leisure::Leisurely;
 use crate::list_watch::within;
 
 /// An Event to raise.
@@ -96,9 +96,7 @@ pub struct Worker {
     instance: String,
     queue: mpsc::Receiver<Notice>,
     warnings: VecDeque<Notice>,
-    /// Those that keep to the allowance.
-    others: VecDeque<Notice>,
-    allowance: Allowance,
+    others: Leisurely<Notice>,
     sent: BTreeMap<Notice, Sent>,
 }
 
@@ -107,15 +105,14 @@ pub struct Worker {
 pub fn recorder(client: Client, component: &'static str, instance: &str) -> (Recorder, Worker) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let instance = if instance.is_empty() { component } else { instance }.to_owned();
-    let (burst, interval) = ALLOWANCE;
+    let (burst, interval) = LEISURE;
     let worker = Worker {
         client,
         component,
         instance,
         queue,
         warnings: VecDeque::new(),
-        others: VecDeque::new(),
-        allowance: Allowance::new(burst, interval),
+        others: Leisurely::new(burst, interval),
         sent: BTreeMap::new(),
     };
     (Recorder { queue: sender }, worker)
@@ -149,30 +146,26 @@ impl Worker {
             if let Some(warning) = self.warnings.pop_front() {
                 return Some(warning);
             }
-            if !self.others.is_empty() && self.allowance.take() {
-                return self.others.pop_front();
+            if let Some(other) = self.others.pop() {
+                return Some(other);
             }
-            let is_over = self.queue.is_closed() && self.queue.is_empty();
-            if is_over && self.others.is_empty() {
-                return None;
-            }
+            let due = self.others.due();
+            // Cancel-safe: the queue and the clock keep what they wait for.
             tokio::select! {
-                Some(notice) = self.queue.recv(), if !is_over => self.keep(notice),
-                () = sleep_until(self.allowance.next()), if !self.others.is_empty() => {}
-                else => {}
+                Some(notice) = self.queue.recv() => self.keep(notice),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                else => return None,
             }
         }
     }
 
     fn keep(&mut self, notice: Notice) {
-        let waiting = match notice.severity {
-            Severity::Normal => &mut self.others,
-            Severity::Warning => &mut self.warnings,
-        };
-        if waiting.len() < QUEUE {
-            waiting.push_back(notice);
-        } else {
-            tracing::debug!(notice.reason, "dropping an Event: too many wait");
+        match notice.severity {
+            Severity::Normal if self.others.len() < QUEUE => self.others.push(notice),
+            Severity::Warning if self.warnings.len() < QUEUE => self.warnings.push_back(notice),
+            Severity::Normal | Severity::Warning => {
+                tracing::debug!(notice.reason, "dropping an Event: too many wait");
+            }
         }
     }
 
@@ -309,9 +302,9 @@ const NOTE: usize = 1024;
 /// How many notices of each severity may wait to be sent.
 const QUEUE: usize = 4096;
 
-/// How many Events that are no warnings may be raised one right after the other, and how long to wait
-/// after each further one.
-const ALLOWANCE: (u32, Duration) = (16, Duration::from_millis(100));
+/// How many Events that are no warnings are raised one right after the other, and how long to wait
+/// before each further one.
+const LEISURE: (u32, Duration) = (16, Duration::from_millis(100));
 
 /// For how long after an Event an equal one adds to its count.
 const SERIES: Duration = Duration::from_secs(600);
@@ -326,33 +319,38 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn warnings_go_first_and_the_others_keep_to_the_allowance() {
+    async fn warnings_go_first_and_the_others_at_leisure() {
         let (service, _) = tower_test::mock::pair::<Request<Body>, http::Response<Body>>();
         let (recorder, mut worker) = recorder(Client::new(service, "default"), "test", "");
-        let (burst, interval) = ALLOWANCE;
+        let (burst, interval) = LEISURE;
         let notice = |severity, text: String| Notice {
             about: About::Node("a".into()),
             severity,
             reason: "Test",
             text,
         };
-        for number in 0..burst + 10 {
-            recorder.tell(notice(Severity::Normal, number.to_string()));
-        }
-        recorder.tell(notice(Severity::Warning, "look".to_owned()));
+        let warning = |text: &str| notice(Severity::Warning, text.to_owned());
+        let other = |number: u32| notice(Severity::Normal, number.to_string());
+        let count = 3 * burst;
+        (0..count).for_each(|number| recorder.tell(other(number)));
+        recorder.tell(warning("look"));
         let start = Instant::now();
-        assert_eq!(worker.next().await, Some(notice(Severity::Warning, "look".to_owned())));
-        for number in 0..burst + 5 {
-            let next = worker.next().await;
-            assert_eq!(next, Some(notice(Severity::Normal, number.to_string())));
+        assert_eq!(worker.next().await, Some(warning("look")));
+        for number in 0..burst {
+            assert_eq!(worker.next().await, Some(other(number)));
         }
-        assert!(start.elapsed() >= interval * 5, "{:?}", start.elapsed());
-        recorder.tell(notice(Severity::Warning, "now".to_owned()));
-        assert_eq!(worker.next().await, Some(notice(Severity::Warning, "now".to_owned())));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        for number in burst..count {
+            if number == 2 * burst {
+                recorder.tell(warning("now"));
+                assert_eq!(worker.next().await, Some(warning("now")));
+            }
+            assert_eq!(worker.next().await, Some(other(number)));
+        }
+        assert!(start.elapsed() >= interval * (2 * burst), "{:?}", start.elapsed());
+        assert!(start.elapsed() < interval * (2 * burst + 1), "{:?}", start.elapsed());
         drop(recorder);
-        while worker.next().await.is_some() {}
-        assert!(start.elapsed() >= interval * 10, "{:?}", start.elapsed());
-        assert!(start.elapsed() < interval * 11, "{:?}", start.elapsed());
+        assert_eq!(worker.next().await, None);
     }
 
     #[test]

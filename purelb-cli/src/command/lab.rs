@@ -203,7 +203,7 @@ fn time(
 fn up(directory: Directory, logs: Option<PathBuf>, assets: Option<&Path>) -> Result<(), ExitCode> {
     let stop = Stop::default();
     let assets = assets.map(Assets::in_directory).transpose().map_err(|error| complain(&error))?;
-    let blueprint = Blueprint { pods: assets.is_some(), assets, purelb: None };
+    let blueprint = Blueprint { pods: assets.is_some(), assets, ..Blueprint::default() };
     let mut cluster = match start(directory, logs, &stop, blueprint) {
         Ok(cluster) => cluster,
         Err(_) if stop.is_requested() => return Ok(()),

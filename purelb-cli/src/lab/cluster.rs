@@ -69,6 +69,8 @@ pub struct Blueprint {
     pub pods: bool,
     /// The `purelb` to run; this very program if none is given.
     pub purelb: Option<PathBuf>,
+    /// A directory with `allocator` and `lbnodeagent`, to run these instead.
+    pub daemons: Option<PathBuf>,
 }
 
 /// Why there is no cluster.
@@ -349,9 +351,10 @@ impl Cluster {
         log: &str,
     ) -> Result<Program, ClusterError> {
         let own = self.blueprint.purelb.as_deref().unwrap_or_else(|| Path::new(Image::THIS));
+        let daemon = self.blueprint.daemons.as_ref().map(|directory| directory.join(program));
         let launch = Launch {
             program,
-            image: Image::Purelb(own),
+            image: daemon.as_deref().map_or(Image::Purelb(own), Image::Foreign),
             arguments,
             environment: &[
                 ("KUBECONFIG", self.kubeconfig_inside.as_os_str()),

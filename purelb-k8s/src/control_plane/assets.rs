@@ -33,13 +33,15 @@ pub enum AssetsError {
 }
 
 impl Assets {
-    /// The programs in `directory`.
+    /// The programs in `directory`, which may be relative to the current one.
     ///
     /// # Errors
     ///
     /// If one that every control plane needs is not there.
     pub fn in_directory(directory: &Path) -> Result<Self, AssetsError> {
-        let assets = Self(directory.to_owned());
+        // They are started elsewhere.
+        let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        let assets = Self(absolute);
         for program in ["etcd", "kube-apiserver", "kubectl"] {
             assets.program(program)?;
         }

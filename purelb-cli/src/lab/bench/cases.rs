@@ -66,8 +66,9 @@ pub(super) fn burst(
     start: impl Fn(usize) -> Result<Scene, BenchError>,
     count: usize,
 ) -> Result<Vec<Row>, BenchError> {
-    let alone = {
-        let scene = start(0)?;
+    let (alone, servers_alone) = {
+        let mut scene = start(0)?;
+        let servers = Processes::begin(scene.servers())?;
         let services = names("burst", count);
         let begin = Instant::now();
         scene.create(services.clone(), Families::One)?;
@@ -75,16 +76,19 @@ pub(super) fn burst(
         let begin = Instant::now();
         scene.patch_statuses(&services)?;
         let patched = begin.elapsed();
-        format!(
+        let text = format!(
             "{count} POSTs {}, then {count} status PATCHes {} ({})",
             ms(created),
             ms(patched),
             rate(count, patched)
-        )
+        );
+        (text, servers.times()?)
     };
     let mut scene = start(1)?;
     scene.start_programs()?;
-    let (processes, calls) = (Processes::begin(&mut scene)?, scene.note_calls()?);
+    let processes = Processes::begin(scene.processes())?;
+    let servers = Processes::begin(scene.servers())?;
+    let calls = scene.note_calls()?;
     let begin = Instant::now();
     let created = scene.create(names("burst", count), Families::One)?;
     let all_created = begin.elapsed();
@@ -99,7 +103,7 @@ pub(super) fn burst(
         (last - begin, lag.collect::<Spread>())
     };
     scene.until("all answers", Scene::NOW_AND_THEN, |seen| seen.ingress.len() >= count)?;
-    let used = processes.end()?;
+    let (used, servers) = (processes.end()?, servers.times()?);
     let mut rows = vec![
         Row::new(
             format!("{count} Services at once → all on interfaces"),
@@ -113,6 +117,7 @@ pub(super) fn burst(
         .beside(alone),
         Row::new("… each, from its creation to the interface", lags.text()),
         Row::new("… processor time and memory", used),
+        Row::new("… processor time of others", servers).beside(servers_alone),
     ];
     rows.extend(writes(&scene, &calls, count)?);
     if count >= 10_000 {
@@ -271,7 +276,7 @@ pub(super) fn idle(mut scene: Scene) -> Result<Vec<Row>, BenchError> {
         scene.until("all addresses", Scene::NOW_AND_THEN, |seen| seen.held() == count)?;
         // What is left to do after a change, such as announcements and Events, is soon done.
         thread::sleep(Duration::from_secs(15));
-        let (processes, calls) = (Processes::begin(&mut scene)?, scene.note_calls()?);
+        let (processes, calls) = (Processes::begin(scene.processes())?, scene.note_calls()?);
         let begin = Instant::now();
         thread::sleep(WATCHED);
         let (used, seconds) = (processes.end()?, begin.elapsed().as_secs_f64());
@@ -333,12 +338,20 @@ fn doubles(what: &str, seen: &Seen) -> Row {
 struct Processes(Vec<(String, u32, Duration)>);
 
 impl Processes {
-    fn begin(scene: &mut Scene) -> Result<Self, BenchError> {
-        let processes = scene.processes().into_iter();
-        let begin = processes.map(|(name, id)| Ok((name, id, processor_time(id)?)));
+    fn begin(processes: Vec<(String, u32)>) -> Result<Self, BenchError> {
+        let begin = processes.into_iter().map(|(name, id)| Ok((name, id, processor_time(id)?)));
         Ok(Self(begin.collect::<Result<_, BenchError>>()?))
     }
 
+    /// The processor time alone.
+    fn times(self) -> Result<String, BenchError> {
+        let used = self.0.into_iter().map(|(name, id, begin)| {
+            Ok(format!("{name} {}", ms(processor_time(id)?.saturating_sub(begin))))
+        });
+        Ok(used.collect::<Result<Vec<_>, BenchError>>()?.join("; "))
+    }
+
+    /// That, and the memory that is resident now.
     fn end(self) -> Result<String, BenchError> {
         let used = self.0.into_iter().map(|(name, id, begin)| {
             let time = processor_time(id)?.saturating_sub(begin);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -80,7 +81,8 @@ impl Scene {
         let name = format!("{case:?}-{number}").to_lowercase();
         let room = directory.room(&name)?;
         let logs = plan.logs.as_ref().map(|logs| logs.join(&name));
-        let blueprint = Blueprint { assets: plan.assets.clone(), ..Blueprint::default() };
+        let daemons = daemons();
+        let blueprint = Blueprint { assets: plan.assets.clone(), daemons, ..Blueprint::default() };
         let cluster = Cluster::build(room, logs, stop, blueprint)?;
         for sample in [samples::NODE_AGENT, GROUP] {
             cluster.api().client().apply(sample)?;
@@ -241,10 +243,27 @@ impl Scene {
         programs.map(|program: &mut Program| (program.name().to_owned(), program.id())).collect()
     }
 
+    /// The processes of a real control plane, and this one.
+    pub(super) fn servers(&mut self) -> Vec<(String, u32)> {
+        let plane = self.cluster.api_mut().plane();
+        let ids = plane
+            .map(|plane| [("kube-apiserver", plane.api_server_id()), ("etcd", plane.etcd_id())]);
+        let ids = ids.into_iter().flatten().filter_map(|(name, id)| Some((name, id?)));
+        let all = ids.chain([("this benchmark", std::process::id())]);
+        all.map(|(name, id)| (name.to_owned(), id)).collect()
+    }
+
     /// Where each node asks the API from.
     pub(super) fn addresses_of_nodes(&self) -> Vec<IpAddr> {
         self.cluster.topology().node_addresses().map(|(v4, _)| v4).collect()
     }
+}
+
+/// Where the two daemons are, as they are installed, if they were built beside this program.
+fn daemons() -> Option<PathBuf> {
+    let directory = std::env::current_exe().ok()?.parent()?.to_owned();
+    let both = ["allocator", "lbnodeagent"];
+    both.iter().all(|name| directory.join(name).is_file()).then_some(directory)
 }
 
 async fn ask(connection: &Client, request: http::Result<Request<Vec<u8>>>) -> Result<(), ApiError> {

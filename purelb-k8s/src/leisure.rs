@@ -1,0 +1,161 @@
+//! What can wait while there is more urgent work.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A queue of requests that inform people, such as Events and annotations.
+///
+/// A few go at once. Where more come than that, as when a thousand Services appear, the rest waits until
+/// no more come, so that the API server has its hands free for the requests that give them addresses;
+/// but no longer than ten seconds. From then on one goes after each interval, until none is left.
+#[derive(Clone, Debug)]
+pub struct Leisurely<T> {
+    queue: VecDeque<T>,
+    interval: Duration,
+    /// How long it takes to save up a whole burst but for the one that may go now.
+    reserve: Duration,
+    /// When a whole burst is saved up again.
+    full_at: Instant,
+    /// When one came last.
+    last_at: Instant,
+    /// Since when there are more than a burst.
+    crowded_since: Option<Instant>,
+}
+
+/// After how long without another one a crowd is complete.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// How long a crowd waits at most until the first of it goes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl<T> Leisurely<T> {
+    /// An empty queue: `burst` go at once, at least one, then one after each `interval`.
+    pub fn new(burst: u32, interval: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            queue: VecDeque::new(),
+            interval,
+            reserve: interval * burst.saturating_sub(1),
+            full_at: now,
+            last_at: now,
+            crowded_since: None,
+        }
+    }
+
+    /// Puts one at the end.
+    pub fn push(&mut self, item: T) {
+        self.last_at = Instant::now();
+        self.queue.push_back(item);
+    }
+
+    /// The first one, if it may go now.
+    pub fn pop(&mut self) -> Option<T> {
+        let now = Instant::now();
+        if self.due()? > now {
+            self.crowded_since.get_or_insert(now);
+            return None;
+        }
+        self.full_at = self.full_at.max(now) + self.interval;
+        let item = self.queue.pop_front();
+        if self.queue.is_empty() {
+            self.crowded_since = None;
+        }
+        item
+    }
+
+    /// When the first one may go, a time that has passed if that is now; nothing if there is none.
+    pub fn due(&self) -> Option<Instant> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        // A clock that has run for less than that allows everything.
+        let saved_up = self.full_at.checked_sub(self.reserve).unwrap_or(self.last_at);
+        Some(match self.crowded_since {
+            Some(since) => saved_up.max((self.last_at + QUIET).min(since + PATIENCE)),
+            None => saved_up,
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, sleep_until};
+
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    fn gone(queue: &mut Leisurely<u32>) -> Vec<u32> {
+        std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_go_at_once() {
+        let mut queue = Leisurely::new(3, INTERVAL);
+        assert_eq!((gone(&mut queue), queue.due()), (vec![], None));
+        (1..=3).for_each(|number| queue.push(number));
+        assert_eq!((gone(&mut queue), queue.due()), (vec![1, 2, 3], None));
+        // What was not used is saved up again, and no more than a burst.
+        advance(INTERVAL * 100).await;
+        (4..=7).for_each(|number| queue.push(number));
+        assert_eq!((gone(&mut queue), queue.len()), (vec![4, 5, 6], 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_waits_until_it_is_complete_and_then_goes_one_by_one() {
+        let mut queue = Leisurely::new(2, INTERVAL);
+        (1..=4).for_each(|number| queue.push(number));
+        assert_eq!(gone(&mut queue), [1, 2]);
+        for number in 5..=6 {
+            advance(QUIET - Duration::from_millis(1)).await;
+            queue.push(number);
+            assert_eq!(gone(&mut queue), Vec::<u32>::new());
+        }
+        let complete = Instant::now();
+        let mut order = Vec::new();
+        while let Some(due) = queue.due() {
+            sleep_until(due).await;
+            order.extend(gone(&mut queue));
+        }
+        assert_eq!(order, [3, 4, 5, 6]);
+        // By then a burst is saved up: two go at once, and two one by one.
+        let took = complete.elapsed();
+        assert!(took >= QUIET + INTERVAL * 2 && took < QUIET + INTERVAL * 3, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_that_never_ends_does_not_wait_for_ever() {
+        let mut queue = Leisurely::new(1, INTERVAL);
+        let start = Instant::now();
+        let mut number = 0;
+        let mut gone_at = Vec::new();
+        while start.elapsed() < PATIENCE + INTERVAL * 10 {
+            number += 1;
+            queue.push(number);
+            gone_at.extend(queue.pop().map(|_| start.elapsed()));
+            advance(INTERVAL / 2).await;
+        }
+        assert_eq!(gone_at[0], Duration::ZERO);
+        assert!(gone_at[1] >= PATIENCE && gone_at[1] <= PATIENCE + INTERVAL, "{:?}", gone_at[1]);
+        assert!(gone_at.len() >= 10, "{gone_at:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_burst_is_a_burst_of_one() {
+        let mut queue = Leisurely::new(0, INTERVAL);
+        (1..=2).for_each(|number| queue.push(number));
+        assert_eq!(gone(&mut queue), [1]);
+    }
+}
