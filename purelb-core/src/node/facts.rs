@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::config::{ApiOutage, Selection, select};
 use crate::group::Group;
 use crate::host::{Address, AddressKey, Family, Link, LinkIndex};
@@ -74,6 +76,12 @@ impl Addresses {
     /// Every place where `ip` is on this host.
     pub(super) fn of(&self, ip: IpAddr) -> impl Iterator<Item = &Address> {
         self.by_ip.get(&ip).into_iter().flatten().filter_map(|key| self.store.get(key))
+    }
+
+    /// Every address of this host that is in `net`.
+    pub(super) fn within(&self, net: IpNet) -> impl Iterator<Item = &Address> {
+        let all = self.by_ip.range(net.network()..=net.broadcast());
+        all.flat_map(|(_, keys)| keys).filter_map(|key| self.store.get(key))
     }
 
     pub(super) fn has_none_of_ours(&self) -> bool {

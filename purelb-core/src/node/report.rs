@@ -7,10 +7,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::OnStop;
-use crate::host::{Address, AddressKey, Link};
+use crate::host::{AddressKey, Link};
 use crate::membership::HostReport;
 use crate::place::Placement;
 use crate::store::Object;
+use crate::time::Tick;
 
 use super::NodeAgent;
 
@@ -22,25 +23,13 @@ impl NodeAgent {
         let lists = self.lists();
         // While something is on an interface that may not be there, whatever it is in stays said.
         let stays = |net: &&IpNet| !self.hold.unsettled.is_empty() || !serving.contains(net);
-        let leaving: Vec<IpNet> = subnets.iter().filter(stays).copied().collect();
-        let unlisted: BTreeSet<IpAddr> = listed.difference(&lists).copied().collect();
-        let needs_ends = self.membership.is_shortening();
-        let mut occupied = BTreeSet::new();
-        let mut occupied_lists = BTreeSet::new();
-        let mut holds_until = None;
-        if !leaving.is_empty() || !unlisted.is_empty() || needs_ends {
-            for (key, address) in self.possibly_local() {
-                let ip = key.net.addr();
-                occupied.extend(leaving.iter().filter(|net| net.contains(&ip)));
-                if unlisted.contains(&ip) {
-                    occupied_lists.insert(ip);
-                }
-                let granted = self.hold.granted.get(&key).copied();
-                let valid = address.and_then(|address| address.valid);
-                let shown = valid.map(|secs| self.now + Duration::from_secs(u64::from(secs) + 1));
-                holds_until = holds_until.max(granted.or(shown));
-            }
-        }
+        let leaving = subnets.iter().filter(stays).copied();
+        let unlisted = listed.difference(&lists).copied();
+        // This is asked after every fact, and when all addresses go there is a fact for each of them: a
+        // look at all of them every time would take the processor for seconds.
+        let holds_until = if self.membership.is_shortening() { self.holds_until() } else { None };
+        let occupied = leaving.filter(|net| self.is_occupied(*net)).collect();
+        let occupied_lists = unlisted.filter(|ip| self.is_occupied((*ip).into())).collect();
         HostReport {
             serving,
             lists,
@@ -52,13 +41,27 @@ impl NodeAgent {
         }
     }
 
-    /// Addresses of ours that are, or may be, on a local interface.
-    fn possibly_local(&self) -> impl Iterator<Item = (AddressKey, Option<&Address>)> {
+    /// Whether an address of ours in `net` is, or may be, on a local interface.
+    fn is_occupied(&self, net: IpNet) -> bool {
+        let virtual_link = self.virtual_link().map(|link| link.index);
+        let is_local = |key: &AddressKey| Some(key.link) != virtual_link;
+        let mut shown = self.addresses.within(net).filter(|address| address.is_ours());
+        shown.any(|address| is_local(&address.key()))
+            || self.hold.pending.keys().any(|key| net.contains(&key.net.addr()) && is_local(key))
+    }
+
+    /// When the last address of ours goes that is, or may be, on a local interface.
+    fn holds_until(&self) -> Option<Tick> {
         let virtual_link = self.virtual_link().map(|link| link.index);
         let shown = self.addresses.iter().filter(|address| address.is_ours());
-        let shown = shown.map(|address| (address.key(), Some(address)));
-        let pending = self.hold.pending.keys().map(|key| (*key, None));
-        shown.chain(pending).filter(move |(key, _)| Some(key.link) != virtual_link)
+        let shown = shown.map(|address| (address.key(), address.valid));
+        let all = shown.chain(self.hold.pending.keys().map(|key| (*key, None)));
+        let local = all.filter(|(key, _)| Some(key.link) != virtual_link);
+        let ends = local.filter_map(|(key, valid)| {
+            let shown = valid.map(|secs| self.now + Duration::from_secs(u64::from(secs) + 1));
+            self.hold.granted.get(&key).copied().or(shown)
+        });
+        ends.max()
     }
 
     /// The subnets that can be served now.
