@@ -304,7 +304,7 @@ const QUEUE: usize = 4096;
 
 /// How many Events that are no warnings are raised one right after the other, and how long to wait
 /// before each further one.
-const LEISURE: (u32, Duration) = (16, Duration::from_millis(100));
+const LEISURE: (u32, Duration) = (16, Duration::from_millis(40));
 
 /// For how long after an Event an equal one adds to its count.
 const SERIES: Duration = Duration::from_secs(600);

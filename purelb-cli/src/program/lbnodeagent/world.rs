@@ -371,13 +371,12 @@ impl Host for World {
     type Ended = Ended;
 
     fn perform(&mut self, actions: Vec<Action>, facts: &mut VecDeque<Event>) {
-        let mut kernel = Vec::new();
-        let mut cluster = Vec::new();
+        let (mut kernel, mut cluster, mut notices) = (Vec::new(), Vec::new(), Vec::new());
         for action in actions {
             match action {
                 Action::Cluster(action) => cluster.push(action),
                 Action::Kernel(action) => kernel.push(action),
-                Action::Notice(notice) => self.tell(&notice),
+                Action::Notice(notice) => notices.push(notice),
             }
         }
         if !kernel.is_empty() {
@@ -386,6 +385,10 @@ impl Host for World {
         }
         for action in cluster {
             self.cluster(action);
+        }
+        // What people read can wait: a thousand lines take their time.
+        for notice in notices {
+            self.tell(&notice);
         }
     }
 
