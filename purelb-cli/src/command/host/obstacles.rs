@@ -35,7 +35,7 @@ pub(super) enum Kind {
     ForwardingOff,
     /// kube-proxy in IPVS mode makes every node answer ARP for every address.
     IpvsAnswers,
-    /// The kernel keeps no mark on addresses.
+    /// The kernel keeps no mark on addresses: the agent tells its own by pool and interface.
     NoMark,
     /// Reverse-path filtering drops packets that come another way than answers go.
     ReversePathFilter,
@@ -117,10 +117,12 @@ pub(super) fn find(facts: &HostFacts, policy: &Policy, tuning: &Tuning) -> Vec<O
         found.push(Obstacle {
             kind: Kind::NoMark,
             what: format!(
-                "this kernel ({}) keeps no mark on addresses (IFA_PROTO), so PureLB's cannot be told from others by it",
+                "this kernel ({}) keeps no mark on addresses (IFA_PROTO): PureLB runs, but takes for its \
+                 own what lies inside a pool, is on an interface that it uses and looks as it would \
+                 have put it there, and removes that if no Service has it",
                 tuning.release.trim()
             ),
-            mend: "Use Linux 5.18 or later".to_owned(),
+            mend: "Put no addresses of other programs into pools, or use Linux 5.18 or later".to_owned(),
         });
     }
     found
@@ -271,6 +273,15 @@ mod tests {
     fn strict_reverse_path_filtering_is_named_and_loose_is_not() {
         assert_eq!(kinds(&facts(), &conf("all/rp_filter", 1)), [Kind::ReversePathFilter]);
         assert_eq!(kinds(&facts(), &conf("eth0/rp_filter", 2)), []);
+    }
+
+    #[test]
+    fn an_old_kernel_is_said_to_run_the_agent_and_to_cost_what_is_in_a_pool() {
+        let old = Tuning { release: "5.10.0-28-amd64\n".to_owned(), ..Tuning::default() };
+        let found = find(&facts(), &Policy::default(), &old);
+        let [Obstacle { kind: Kind::NoMark, what, mend }] = &found[..] else { panic!("{found:?}") };
+        assert!(what.contains("(5.10.0-28-amd64)") && what.contains("PureLB runs"), "{what}");
+        assert!(what.contains("inside a pool") && mend.contains("pools"), "{what}: {mend}");
     }
 
     #[test]
