@@ -61,6 +61,8 @@ impl fmt::Display for Nowhere {
 }
 
 /// The local interfaces of a node for one family, in order of preference, with their subnets.
+///
+/// Those that packets can leave by come before those without carrier, whatever was configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalNet {
     /// The interfaces, the preferred one first.

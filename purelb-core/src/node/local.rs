@@ -28,7 +28,8 @@ pub(super) struct HostView<'a> {
 }
 
 impl LocalElection {
-    /// The local interfaces, the preferred one first, with their subnets.
+    /// The local interfaces with their subnets: those that packets can leave by before the others, and
+    /// of either kind the preferred one first.
     pub(super) fn net(&self) -> &LocalNet {
         &self.net
     }
@@ -63,6 +64,8 @@ impl LocalElection {
         } else {
             self.ambiguous_since = None;
         }
+        // Of two links in one subnet the one that works serves it.
+        links.sort_by_key(|link| !is_operational(*link, host.links));
         let net = LocalNet {
             links: links
                 .into_iter()
@@ -79,11 +82,12 @@ impl LocalElection {
     }
 
     fn last_choice_stands(&self, links: &[&Link]) -> bool {
-        let is_up = |index: LinkIndex| {
-            links.iter().any(|link| link.index == index && link.is_operational())
-        };
-        self.net.links.first().is_some_and(|(link, _)| is_up(*link))
+        self.net.links.first().is_some_and(|(link, _)| is_operational(*link, links))
     }
+}
+
+fn is_operational(index: LinkIndex, links: &[&Link]) -> bool {
+    links.iter().any(|link| link.index == index && link.is_operational())
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ pub(crate) struct Node {
     drops_marks: bool,
     /// How many addresses the kernel was asked to add or to prolong.
     additions: u64,
+    /// How many addresses the kernel was asked to remove.
+    removals: u64,
     /// How many addresses were seen to be new or changed.
     seen: u64,
     /// What people were told.
@@ -80,15 +82,11 @@ impl Node {
             lease: lease.clone(),
             drops_marks: ownership == Ownership::PoolAndLink,
             additions: 0,
+            removals: 0,
             seen: 0,
             notices: Vec::new(),
         };
-        let agent = LbNodeAgent {
-            name: ("purelb".into(), "default".into()),
-            uid: "a1".into(),
-            selector: Selector::Labels(vec![]),
-            local: Local::Given(Box::new(spec)),
-        };
+        let agent = configuration(spec);
         let object = NodeObject {
             name: NAME.into(),
             uid: "n1".into(),
@@ -109,6 +107,21 @@ impl Node {
         self.tell(Event::Services(Change::Updated(service)));
     }
 
+    /// Its configuration has changed.
+    pub(crate) fn configure(&mut self, spec: LocalSpec) {
+        self.tell(Event::Agents(Change::Updated(configuration(spec))));
+    }
+
+    /// A group has changed.
+    pub(crate) fn regroup(&mut self, group: ServiceGroup) {
+        self.tell(Event::Groups(Change::Updated(group)));
+    }
+
+    /// Lives for as long.
+    pub(crate) async fn live(&mut self, span: Duration) {
+        self.during(tokio::time::sleep(span)).await;
+    }
+
     /// Kills the agent: nothing is taken back. Returns its lease.
     pub(crate) fn kill(self) -> Option<Lease> {
         self.lease
@@ -122,6 +135,11 @@ impl Node {
     /// How many addresses the kernel was asked to add or to prolong.
     pub(crate) fn additions(&self) -> u64 {
         self.additions
+    }
+
+    /// How many addresses the kernel was asked to remove.
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals
     }
 
     /// How many addresses were seen to be new or changed.
@@ -256,6 +274,8 @@ impl Node {
                     Action::Cluster(action) => self.answer(action),
                     Action::Kernel(action) => {
                         self.additions += u64::from(matches!(action, KernelAction::AddAddress(_)));
+                        self.removals +=
+                            u64::from(matches!(action, KernelAction::RemoveAddress(_)));
                         asked.push(action);
                     }
                     Action::Notice(notice) => {
@@ -293,6 +313,16 @@ impl Node {
                 self.answers.push_back(Event::Leases(LeaseEvent::Updated(lease)));
             }
         }
+    }
+}
+
+/// The one configuration that there is.
+fn configuration(spec: LocalSpec) -> LbNodeAgent {
+    LbNodeAgent {
+        name: ("purelb".into(), "default".into()),
+        uid: "a1".into(),
+        selector: Selector::Labels(vec![]),
+        local: Local::Given(Box::new(spec)),
     }
 }
 
