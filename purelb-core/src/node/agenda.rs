@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeBounds;
 
-use crate::host::AddressKey;
+use ipnet::IpNet;
+
+use crate::host::{AddressKey, LinkIndex};
 use crate::time::Tick;
 
 /// At most one moment for each key.
@@ -108,13 +110,20 @@ impl Waits {
 
     /// Those of one address.
     pub(super) fn of(&self, ip: IpAddr) -> impl Iterator<Item = &AddressKey> {
-        let first = AddressKey { link: crate::host::LinkIndex(0), net: lowest(ip) };
-        self.0.range((ip, first)..).map(|(_, key)| key).take_while(move |key| key.net.addr() == ip)
+        self.within(ip.into())
+    }
+
+    /// Those of the addresses in a network.
+    pub(super) fn within(&self, net: IpNet) -> impl Iterator<Item = &AddressKey> {
+        let (first, last) = (net.network(), net.broadcast());
+        let lowest = AddressKey { link: LinkIndex(0), net: lowest(first) };
+        let from = self.0.range((first, lowest)..);
+        from.map(|(_, key)| key).take_while(move |key| key.net.addr() <= last)
     }
 }
 
 /// What sorts before every other network with this address.
-fn lowest(ip: IpAddr) -> ipnet::IpNet {
+fn lowest(ip: IpAddr) -> IpNet {
     match ip {
         IpAddr::V4(ip) => ipnet::Ipv4Net::new_assert(ip, 0).into(),
         IpAddr::V6(ip) => ipnet::Ipv6Net::new_assert(ip, 0).into(),
@@ -124,7 +133,6 @@ fn lowest(ip: IpAddr) -> ipnet::IpNet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::LinkIndex;
 
     fn key(link: u32, net: &str) -> AddressKey {
         AddressKey { link: LinkIndex(link), net: net.parse().unwrap() }
@@ -153,5 +161,8 @@ mod tests {
         waits.put(key(1, "192.0.2.3/24"), Tick::START);
         let found: Vec<_> = waits.of("192.0.2.2".parse().unwrap()).copied().collect();
         assert_eq!(found, [all[1], all[2]]);
+        let of_network = |net: &str| waits.within(net.parse().unwrap()).count();
+        assert_eq!(of_network("192.0.2.2/31"), 3);
+        assert_eq!(of_network("2001:db8::/64"), 0);
     }
 }

@@ -51,9 +51,11 @@ impl NodeAgent {
             (Some(want), Some(verdict)) => self.tolerated(ip, want, verdict),
             (None, _) | (_, None) => None,
         };
-        self.hold.adopted.retain(|key| key.net.addr() != ip || Some(*key) == tolerated);
 
         let observed: Vec<Address> = self.addresses.of(ip).cloned().collect();
+        for key in observed.iter().map(Object::key).filter(|key| Some(*key) != tolerated) {
+            self.hold.adopted.remove(&key);
+        }
         let relevant = observed.iter().filter(|address| Some(address.key()) != tolerated);
         let mut actions = diff::changes(wanted.as_ref(), relevant);
         actions.extend(wanted.filter(|new| self.is_inherited(new)).map(KernelAction::AddAddress));
