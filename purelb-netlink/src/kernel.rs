@@ -144,11 +144,20 @@ impl Kernel {
     pub fn apply(&mut self, actions: Vec<KernelAction>) -> Vec<KernelOutcome> {
         let mut outcomes: Outcomes = vec![None; actions.len()];
         let mut pending = Vec::new();
+        // Frames come after the additions, so that those are one batch.
+        let mut frames = Vec::new();
         self.listen(&actions, &mut outcomes);
         for (slot, action) in actions.iter().enumerate() {
             let step = match action {
                 KernelAction::AddAddress(new) => Step::Add(*new),
-                KernelAction::RemoveAddress(key) => Step::Remove(*key),
+                KernelAction::RemoveAddress(key) => {
+                    // What is to be said of it is said before.
+                    if !frames.is_empty() {
+                        self.flush(&mut pending, &mut outcomes);
+                        self.send_all(&mut frames, &mut outcomes);
+                    }
+                    Step::Remove(*key)
+                }
                 KernelAction::SetAlias { link, alias } => {
                     Step::Set(*link, encode::set_alias(*link, alias))
                 }
@@ -164,20 +173,15 @@ impl Kernel {
                     Step::Set(*link, encode::delete_link(*link))
                 }
                 KernelAction::Heed { .. } | KernelAction::Unheed { .. } => continue,
-                KernelAction::Probe { ip, link } => {
-                    self.flush(&mut pending, &mut outcomes);
-                    outcomes[slot] = Some(self.probe(*ip, *link));
-                    continue;
-                }
-                KernelAction::Advertise { ip, link, gateway, until } => {
-                    self.flush(&mut pending, &mut outcomes);
-                    outcomes[slot] = Some(self.advertise(*ip, *link, *gateway, *until));
+                KernelAction::Probe { .. } | KernelAction::Advertise { .. } => {
+                    frames.push((slot, action));
                     continue;
                 }
             };
             pending.push(Pending { slot, step });
         }
         self.flush(&mut pending, &mut outcomes);
+        self.send_all(&mut frames, &mut outcomes);
         let unsent = || Err(KernelError::Transport { text: "it was not sent".to_owned() });
         let results = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unsent));
         actions
@@ -197,6 +201,18 @@ impl Kernel {
             let mut batch = batch.to_vec();
             while !batch.is_empty() {
                 batch = self.exchange(batch, outcomes);
+            }
+        }
+    }
+
+    /// Says and asks on the wire what is waiting to be.
+    fn send_all(&mut self, frames: &mut Vec<(usize, &KernelAction)>, outcomes: &mut Outcomes) {
+        for (slot, action) in frames.drain(..) {
+            if let KernelAction::Probe { ip, link } = action {
+                outcomes[slot] = Some(self.probe(*ip, *link));
+            }
+            if let KernelAction::Advertise { ip, link, gateway, until } = action {
+                outcomes[slot] = Some(self.advertise(*ip, *link, *gateway, *until));
             }
         }
     }
