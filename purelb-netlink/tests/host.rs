@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -275,6 +275,55 @@ fn the_host_returns_to_the_right_state_after_whatever_is_done_to_it_without_a_du
         ip("addr add 192.0.2.12/24 dev eth0");
         ip("route replace default via 192.0.2.1 dev eth0");
         both_are_there(&mut node).await;
+        assert_eq!(node.dumps(), dumps, "no dump in steady state");
+    });
+}
+
+/// A router of this address at the other end tells that it is the default one for so many seconds.
+fn advertise_router(neighbour: &Neighbour, router: &str, lifetime: u16) {
+    use rustix::net::{
+        AddressFamily, SendFlags, SocketType, bind, ipproto, sendto, socket, sockopt,
+    };
+    let router: Ipv6Addr = router.parse().unwrap();
+    neighbour.run(move || {
+        let link = ip_json("link show far0")[0]["ifindex"].as_u64().unwrap() as u32;
+        let icmp = socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6)).unwrap();
+        sockopt::set_ipv6_multicast_hops(&icmp, 255).unwrap();
+        bind(&icmp, &SocketAddrV6::new(router, 0, 0, link)).unwrap();
+        // RFC 4861 §4.2: a hop limit of 64, no flags, timers as they are; the kernel adds the checksum.
+        let [high, low] = lifetime.to_be_bytes();
+        let message = [134, 0, 0, 0, 64, 0, high, low, 0, 0, 0, 0, 0, 0, 0, 0];
+        let all_nodes = SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, link);
+        sendto(&icmp, &message, SendFlags::empty(), &all_nodes).unwrap();
+    });
+}
+
+#[test]
+fn two_routers_that_advertise_themselves_are_two_default_routes() {
+    in_namespace(|| async {
+        let neighbour = network();
+        ip("-6 route del default");
+        // Who answers for an address as a host does not route.
+        neighbour.sysctl("net.ipv6.conf.all.forwarding=1");
+        for router in ["fe80::1", "fe80::2"] {
+            neighbour.ip(&format!("addr add {router}/64 dev far0 nodad"));
+        }
+        let mut node = start(vec![service("web", &VIPS)]);
+        node.until(|_| has("eth0", VIPS[0])).await;
+        assert!(!has("eth0", VIPS[1]), "no default route, no interface");
+        let dumps = node.dumps();
+        for _ in 0..2 {
+            advertise_router(&neighbour, "fe80::1", 1800);
+            both_are_there(&mut node).await;
+            advertise_router(&neighbour, "fe80::2", 1800);
+            node.until(|_| has("kube-lb0", VIPS[1]) && !has("eth0", VIPS[1])).await;
+            assert!(has("eth0", VIPS[0]), "the other family has one router");
+            // It retires, and the first one after it.
+            advertise_router(&neighbour, "fe80::2", 0);
+            both_are_there(&mut node).await;
+            advertise_router(&neighbour, "fe80::1", 0);
+            node.until(|_| !has("eth0", VIPS[1])).await;
+        }
         assert_eq!(node.dumps(), dumps, "no dump in steady state");
     });
 }

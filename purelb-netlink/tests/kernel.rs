@@ -5,11 +5,13 @@
 mod common;
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{
-    address, assert_refused, in_namespace, index, ip, ip_json, link, open, origin, routes, until,
-    wire,
+    address, assert_refused, in_namespace, index, ip, ip_batch, ip_json, link, open, origin,
+    routes, until, wire,
 };
 use purelb_core::host::{LinkIndex, LinkKind, OUR_MARK, RouteKind, Scope};
 use purelb_core::kernel::{ConfKey, KernelAction, KernelError, Lifetime, NewAddress};
@@ -406,6 +408,46 @@ fn lost_notifications_heal_by_listing_again() {
         known.sort();
         there.sort();
         assert_eq!(known, there);
+    });
+}
+
+#[test]
+fn a_listing_that_changes_interrupt_is_asked_for_again() {
+    in_namespace(|| async {
+        wire("left", "right");
+        let all = (0..2000).map(|n| format!("addr add 10.0.{}.{}/32 dev left\n", n / 250, n % 250));
+        ip_batch(&all.collect::<String>());
+        // Another process adds and removes one address after the other meanwhile.
+        let stop = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&stop);
+        let other = std::thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                ip_batch("addr add 10.9.0.1/32 dev left\naddr del 10.9.0.1/32 dev left");
+            }
+        });
+        // A listing is four dumps, unless one was interrupted.
+        let mut was_interrupted = None;
+        for _ in 0..1000 {
+            match Watch::open() {
+                Ok(watch) if watch.dumps() > 4 => was_interrupted = Some(watch),
+                Ok(_) | Err(_) => {}
+            }
+            if was_interrupted.is_some() {
+                break;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        other.join().unwrap();
+        let mut watch = was_interrupted.expect("one of a thousand listings is interrupted");
+        until(&mut watch, |mirror| {
+            let listed = snapshot().unwrap();
+            mirror.addresses().eq(listed.addresses()).then_some(())
+        })
+        .await;
+        assert_eq!(
+            watch.mirror().addresses().filter(|a| a.net.to_string().starts_with("10.0.")).count(),
+            2000
+        );
     });
 }
 

@@ -6,6 +6,7 @@
 mod common;
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use common::node::{Node, local, service};
 use common::{in_namespace, ip, ip_json, skip_driver, try_ip, wire};
@@ -104,6 +105,26 @@ fn an_ethernet_link_serves() {
         settle("left");
         route_by("left", "");
         serves("left", "right", LocalSpec::default()).await;
+    });
+}
+
+#[test]
+fn neighbours_are_told_once_the_initial_delay_is_over() {
+    const DELAY: Duration = Duration::from_millis(1500);
+    in_namespace(|| async {
+        wire("left", "right");
+        settle("left");
+        route_by("left", "");
+        let mut capture = Capture::open("right").unwrap();
+        let mac = ip_json("link show left")[0]["address"].as_str().unwrap().to_owned();
+        let mut spec = LocalSpec::default();
+        spec.garp.initial_delay = DELAY;
+        let mut node = start(spec);
+        node.until(|_| VIPS.iter().any(|vip| address("left", vip).is_some())).await;
+        let start = Instant::now();
+        node.during(heard(&mut capture, VIPS[0], &mac)).await;
+        // The agent saw the address a moment before `ip` did.
+        assert!(start.elapsed() > DELAY * 2 / 3, "{:?}", start.elapsed());
     });
 }
 

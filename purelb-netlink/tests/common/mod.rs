@@ -6,7 +6,8 @@ pub(crate) mod neighbour;
 pub(crate) mod node;
 
 use std::future::Future;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use purelb_core::host::{Address, Link, LinkIndex, Route};
@@ -110,6 +111,14 @@ pub(crate) fn try_ip(arguments: &str) -> Result<String, String> {
         true => Ok(String::from_utf8(output.stdout).unwrap()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
+}
+
+/// Runs these commands of `ip`, one per line, in one process; each must succeed.
+#[track_caller]
+pub(crate) fn ip_batch(commands: &str) {
+    let mut batch = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    batch.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    assert!(batch.wait().unwrap().success());
 }
 
 /// What `ip -j` prints.

@@ -200,7 +200,7 @@ impl Node {
                 let left = PATIENCE.saturating_sub(start.elapsed());
                 if left.is_zero() || tokio::time::timeout(left, self.step()).await.is_err() {
                     let verdicts: Vec<_> = self.agent.verdicts().collect();
-                    panic!("waited in vain at {caller}: {verdicts:#?}");
+                    panic!("waited in vain at {caller}: {:#?} {verdicts:#?}", self.notices);
                 }
             }
         }
@@ -279,7 +279,6 @@ impl Node {
                         asked.push(action);
                     }
                     Action::Notice(notice) => {
-                        println!("{notice}");
                         self.notices.push(notice.to_string());
                     }
                 }
