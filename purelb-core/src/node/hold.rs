@@ -53,6 +53,10 @@ pub(super) struct Hold {
     pub(super) refresh: BTreeMap<AddressKey, Tick>,
     /// When which lifetimes are to be prolonged.
     pub(super) prolonging: BTreeMap<Tick, Vec<AddressKey>>,
+    /// None of them before this: whoever is late does not make up for it in one burst.
+    pub(super) next_chunk: Tick,
+    /// How long it pauses after each of them at least.
+    pub(super) pause: Duration,
     /// This process asked for the virtual interface.
     pub(super) has_made_virtual: bool,
     /// No refusal, and nothing asked of links, is overdue before this.
@@ -139,12 +143,17 @@ impl Hold {
         self.next_check = Some(self.next_check.map_or(at, |check| check.min(at)));
     }
 
+    /// When the next lifetimes are to be prolonged.
+    pub(super) fn next_prolongation(&self) -> Option<Tick> {
+        self.prolonging.keys().next().map(|at| self.next_chunk.max(*at))
+    }
+
     pub(super) fn deadline(&self) -> Option<(Tick, &'static str)> {
         let times = [
             (self.pending.first(), "kernel"),
             (self.removing.first(), "kernel"),
             (self.next_check, "kernel"),
-            (self.prolonging.keys().next().copied(), "prolong lifetimes"),
+            (self.next_prolongation(), "prolong lifetimes"),
         ];
         times.into_iter().filter_map(|(at, why)| Some((at?, why))).min()
     }

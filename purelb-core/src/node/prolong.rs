@@ -1,5 +1,7 @@
 //! Prolonging lifetimes as the right to hold is prolonged.
 
+use std::time::Duration;
+
 use crate::host::{Address, AddressKey};
 use crate::kernel::KernelAction;
 
@@ -7,6 +9,9 @@ use super::NodeAgent;
 
 /// How many lifetimes are prolonged at once: a burst overruns the sockets of other listeners.
 const CHUNK: usize = 64;
+
+/// With less than this left of a lifetime there are no pauses.
+const URGENT: Duration = Duration::from_secs(1);
 
 impl NodeAgent {
     /// The right was prolonged: so are the lifetimes, in chunks spread over a tenth of the lease's
@@ -22,6 +27,10 @@ impl NodeAgent {
             .collect();
         let chunks = u32::try_from(keys.len().div_ceil(CHUNK)).unwrap_or(u32::MAX).max(1);
         let gap = self.membership.duration() / 10 / chunks;
+        let ends = keys.iter().filter_map(|key| self.hold.granted.get(key)).min();
+        let is_urgent = ends.is_some_and(|end| *end < self.now + URGENT);
+        self.hold.pause = if is_urgent { Duration::ZERO } else { gap / 2 };
+        self.hold.next_chunk = self.now;
         for (n, chunk) in (0_u32..).zip(keys.chunks(CHUNK)) {
             let queue = self.hold.prolonging.entry(self.now + gap * n).or_default();
             queue.extend(chunk);
@@ -38,11 +47,11 @@ impl NodeAgent {
 
     /// Prolongs the lifetimes that are due.
     pub(super) fn extend(&mut self) {
-        while let Some(entry) = self.hold.prolonging.first_entry() {
+        while self.hold.next_prolongation().is_some_and(|at| at <= self.now)
+            && let Some(entry) = self.hold.prolonging.first_entry()
+        {
+            self.hold.next_chunk = self.now + self.hold.pause;
             let at = *entry.key();
-            if at > self.now {
-                return;
-            }
             for key in entry.remove() {
                 // One with a lifetime of its own may have been added anew meanwhile.
                 if self.hold.refresh.get(&key).is_none_or(|refresh| *refresh == at) {
