@@ -92,7 +92,8 @@ pub(crate) fn skip_driver(why: &str) {
     skip_tier("drivers", why);
 }
 
-fn skip_tier(needed: &str, why: &str) {
+/// The same, for want of anything else that goes by a name in `PURELB_REQUIRE`.
+pub(crate) fn skip_tier(needed: &str, why: &str) {
     let required = std::env::var("PURELB_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|tier| tier.trim() == needed), "required, but {why}");
     println!("skipped: {why}");
