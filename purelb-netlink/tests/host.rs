@@ -280,6 +280,27 @@ fn the_host_returns_to_the_right_state_after_whatever_is_done_to_it_without_a_du
     });
 }
 
+/// All addresses of one prefix are secondary to the first of them, and by default the kernel takes
+/// them away together with it.
+#[test]
+fn the_first_address_of_a_shared_prefix_goes_alone() {
+    in_namespace(|| async {
+        let _neighbour = network();
+        let services = ["198.51.100.1", "198.51.100.2", "198.51.100.3"]
+            .map(|address| service(address, &[address]));
+        let mut node = start(services.to_vec());
+        node.until(|_| services.iter().all(|s| has("kube-lb0", &s.key.name))).await;
+        let additions = node.additions();
+        let mut first = services[0].clone();
+        first.ingress.clear();
+        node.update(first);
+        node.until(|_| !has("kube-lb0", "198.51.100.1")).await;
+        node.live(Duration::from_millis(300)).await;
+        assert!(has("kube-lb0", "198.51.100.2") && has("kube-lb0", "198.51.100.3"));
+        assert_eq!(node.additions(), additions, "none had to be put back");
+    });
+}
+
 /// A router of this address at the other end tells that it is the default one for so many seconds.
 fn advertise_router(neighbour: &Neighbour, router: &str, lifetime: u16) {
     use rustix::net::{

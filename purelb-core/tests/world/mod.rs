@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) is_cut_off: bool,
     /// The kernel has no room for addresses.
     pub(crate) is_full: bool,
+    /// The kernel has no room for this one.
+    pub(crate) refuses: Option<IpAddr>,
     /// How often all leases were to be listed anew.
     pub(crate) lists_asked_for: u32,
     /// What was asked of the kernel, in words.
@@ -88,6 +90,7 @@ impl World {
             endpoints: Some(vec![]),
             is_cut_off: false,
             is_full: false,
+            refuses: None,
             lists_asked_for: 0,
             told: vec![],
             errors: vec![],
@@ -231,7 +234,7 @@ impl World {
                 self.told.push(format!("{verb} {} {}", new.net, self.name(new.link)));
                 if valid.is_some_and(|end| f64::from(end) < elapsed + 1.0) {
                     result = Err(KernelError::PastDeadline);
-                } else if self.is_full {
+                } else if self.is_full || self.refuses == Some(new.net.addr()) {
                     let text = "No space left on device".into();
                     result = Err(KernelError::Refused { errno: 28, text });
                 } else {
