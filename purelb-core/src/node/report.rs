@@ -46,8 +46,7 @@ impl NodeAgent {
         let virtual_link = self.virtual_link().map(|link| link.index);
         let is_local = |key: &AddressKey| Some(key.link) != virtual_link;
         let mut shown = self.addresses.within(net).filter(|address| address.is_ours());
-        shown.any(|address| is_local(&address.key()))
-            || self.hold.pending.within(net).any(is_local)
+        shown.any(|address| is_local(&address.key())) || self.hold.pending.within(net).any(is_local)
     }
 
     /// When the last address of ours goes that is, or may be, on a local interface.
