@@ -5,8 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
-use std::io::{BufRead, BufReader};
-use std::net::IpAddr;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, PoisonError};
@@ -22,6 +22,7 @@ use purelb_cli::lab::state::Labs;
 use purelb_cli::lab::stop::Stop;
 use purelb_cli::lab::topology::Topology;
 use purelb_cli::lab::{require, samples};
+use serde_json::Value;
 
 /// How long a fact may take to come true before a test fails.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -405,6 +406,58 @@ fn a_router_that_ignores_gratuitous_arp_follows_a_move() {
             let says = if vip.contains(':') { Says::Advertisement } else { Says::Reply };
             sniffer.until(|sniffer| sniffer.heard(&mac(after), vip, says).len() >= 3);
             assert_eq!(neighbour(client, vip), mac(node), "gratuitous frames change nothing");
+        }
+    });
+}
+
+/// What the agent of a node shows under `/metrics`.
+fn metrics(node: &Namespace) -> String {
+    let asked = node.run(|| {
+        let mut stream = TcpStream::connect("127.0.0.1:7472")?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok::<_, io::Error>(text)
+    });
+    asked.unwrap().unwrap()
+}
+
+#[test]
+fn a_stranger_with_an_address_is_named_in_event_and_metric_until_it_leaves() {
+    with_lab("{initialDelay: 0s, count: 1, interval: 200ms}", |cluster| {
+        let vips = ["192.0.2.241/24", "2001:db8:1::241/64"];
+        let client = cluster.topology().client();
+        let stranger = Topology::mac_of_client().map(|byte| format!("{byte:02x}")).join(":");
+        for vip in vips {
+            let nodad = if vip.contains(':') { "nodad" } else { "" };
+            ip(client, &format!("addr add {vip} dev eth0 {nodad}")).unwrap();
+        }
+        serve(cluster, "web", &["192.0.2.241", "2001:db8:1::241"]);
+        for vip in vips {
+            let (address, _) = vip.split_once('/').unwrap();
+            eventually(|| {
+                let events = cluster.api().client().get(&ObjectPath::events()).unwrap();
+                let names_it = |event: &&Value| {
+                    let note = event["note"].as_str().unwrap_or_default();
+                    let named = [address, "eth0", &stranger];
+                    event["reason"] == "AddressConflict" && named.iter().all(|w| note.contains(w))
+                };
+                let told = events["items"].as_array().unwrap().iter().find(names_it).is_some();
+                told.then_some(()).ok_or_else(|| format!("no Event about {address}: {events}"))
+            });
+            let series = format!(
+                "purelb_lbnodeagent_address_conflict{{ip=\"{address}\",interface=\"eth0\",mac=\"{stranger}\"}} 1"
+            );
+            let shows = |node: &Namespace| metrics(node).contains(&series);
+            let nodes = cluster.topology().nodes();
+            assert_eq!(nodes.iter().filter(|node| shows(node)).count(), 1, "{series}");
+            assert_eq!(holders(cluster, address.parse().unwrap()), [0; 0]);
+            ip(client, &format!("addr del {vip} dev eth0")).unwrap();
+            holder(cluster, address);
+            eventually(|| match nodes.iter().any(shows) {
+                true => Err(format!("still shown: {series}")),
+                false => Ok(()),
+            });
         }
     });
 }

@@ -209,6 +209,11 @@ impl ObjectPath {
         Self(format!("/api/v1/namespaces/default/services/{name}"))
     }
 
+    /// All Events of the namespace `default`.
+    pub fn events() -> Self {
+        Self("/apis/events.k8s.io/v1/namespaces/default/events".to_owned())
+    }
+
     /// All nodes.
     pub fn nodes() -> Self {
         Self("/api/v1/nodes".to_owned())
