@@ -10,8 +10,9 @@ use std::time::Instant;
 /// 2. wait for a fact, or until [`poll_timeout`](Self::poll_timeout);
 /// 3. pass it to [`handle_event`](Self::handle_event) or [`handle_timeout`](Self::handle_timeout).
 ///
-/// The one rule a host must keep: events are handed over in the order in which their source
-/// delivered them. Everything else heals, because actions are the difference between what is wanted
+/// The rules a host must keep: events are handed over in the order in which their source delivered
+/// them, and what is asked of the kernel is carried out before the next call, however long it takes.
+/// Everything else heals, because actions are the difference between what is wanted
 /// and what was observed, not a memory of what was asked for.
 pub trait Machine {
     /// A fact.

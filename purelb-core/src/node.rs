@@ -329,7 +329,9 @@ impl NodeAgent {
     }
 
     fn pass_time(&mut self, now: Instant) {
+        let then = self.now;
         self.now = self.now.max(self.origin.tick(now));
+        self.hold.carried_out(then, self.now);
         let right = self.right();
         if self.membership.handle_timeout(self.now) == Standings::Changed {
             self.dirty.all = true;
@@ -454,7 +456,11 @@ impl Machine for NodeAgent {
     }
 
     fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front()?;
+        if let Action::Kernel(action) = &action {
+            self.hold.handed_out(action);
+        }
+        Some(action)
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {

@@ -17,6 +17,9 @@ use world::{ETH0, ETH1, LB0, World, default_route, host_address, ip, lb_node_age
 
 const NOTHING: [&str; 0] = [];
 
+/// After how many refusals in a row a subnet is left to others.
+const REFUSALS_IN_A_ROW: usize = 4;
+
 #[test]
 fn a_local_address_goes_onto_the_interface_of_the_default_route() {
     let world = World::serve(vec![service("web", &["192.0.2.100", "2001:db8:1::100"])]);
@@ -173,6 +176,41 @@ fn the_only_candidate_goes_on_trying() {
     world.is_full = false;
     world.pass(Duration::from_secs(31));
     assert_eq!(world.shown(), ["192.0.2.100/24 eth0"]);
+}
+
+#[test]
+fn trouble_that_passes_is_not_added_up() {
+    let mut world = World::serve(vec![service("web", &["192.0.2.100"])]);
+    world.peer_writes("node2", LeaseContent::default());
+    for round in 1..=REFUSALS_IN_A_ROW {
+        // The next time its lifetime is prolonged.
+        world.is_full = true;
+        while world.errors.len() < round {
+            world.pass(Duration::from_millis(50));
+        }
+        world.is_full = false;
+        world.pass(Duration::from_secs(2));
+        assert_eq!(world.shown(), ["192.0.2.100/24 eth0"]);
+        world.peer_writes("node2", LeaseContent::default());
+    }
+    assert!(!world.errors.iter().any(|line| line.contains("left to other")), "{:?}", world.errors);
+}
+
+#[test]
+fn an_addition_that_came_late_may_be_there_though_nothing_shows_it_yet() {
+    let mut world = World::serve(vec![service("web", &["192.0.2.101"])]);
+    world.stopped_before = Some(vec![]);
+    world.remove_by_hand(ETH0, "192.0.2.101/24");
+    assert_eq!(world.shown(), NOTHING);
+    world.goes_on_after(Duration::from_millis(1500));
+    assert_eq!(world.shown(), ["192.0.2.101/24 eth0"], "and the agent was not told");
+    // Another node joins, and wins it.
+    let version =
+        world.peer_writes("node2", LeaseContent { join: Some(1), ..LeaseContent::default() });
+    assert!(matches!(world.agent.verdict(ip("192.0.2.101")), Some(Verdict::Withheld(_))));
+    world.pass(Duration::from_millis(100));
+    assert!(world.lease.as_ref().unwrap().content.seen >= Some(version), "it is acknowledged");
+    assert_eq!(world.shown(), NOTHING);
 }
 
 #[test]

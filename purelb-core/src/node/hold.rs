@@ -21,6 +21,9 @@ use super::surrender::{REFUSALS, is_about_this_node};
 /// notification comes within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long carrying out what was asked for takes at most, unless the process was stopped meanwhile.
+const PROMPT: Duration = Duration::from_millis(100);
+
 /// The first wait after the kernel refused something about an address; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 
@@ -34,6 +37,8 @@ pub(super) struct Hold {
     pub(super) made: BTreeSet<AddressKey>,
     /// Additions asked for and not seen yet: they may be there. Believed until the given moment.
     pub(super) pending: Waits,
+    /// Of those, the ones that the host was told to carry out since it was last heard of.
+    handed_out: Vec<AddressKey>,
     /// Removals asked for and not seen yet, not asked for again before the given moment.
     pub(super) removing: Waits,
     /// Until when the kernel was last asked to keep a local address.
@@ -107,9 +112,34 @@ impl Hold {
         !self.is_tidy
     }
 
-    /// An address was seen: what was asked for is there.
+    /// An address was seen: what was asked for is there, and what was refused before and was tried
+    /// again since is no longer refused.
     pub(super) fn arrived(&mut self, key: &AddressKey) {
         self.pending.remove(key);
+        let ip = key.net.addr();
+        if self.made.contains(key)
+            && self.refused.get(&ip).is_some_and(|refused| refused.until.is_none())
+        {
+            self.refused.remove(&ip);
+        }
+    }
+
+    /// The host is told to carry this out.
+    pub(super) fn handed_out(&mut self, action: &KernelAction) {
+        if let KernelAction::AddAddress(new) = action {
+            self.handed_out.push(new.key());
+        }
+    }
+
+    /// What was handed out up to `then` has been carried out by now. Where that took long, as when the
+    /// process was stopped before the system call, the kernel is given its time from now on.
+    pub(super) fn carried_out(&mut self, then: Tick, now: Tick) {
+        let was_prompt = now.since(then) < PROMPT;
+        for key in self.handed_out.drain(..) {
+            if !was_prompt && self.pending.contains(&key) {
+                self.pending.put(key, now + PATIENCE);
+            }
+        }
     }
 
     /// An address is gone.

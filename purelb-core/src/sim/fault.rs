@@ -207,11 +207,14 @@ impl Simulation {
             FaultKind::KernelRefuses => self.hosts[node].kernel.refuses_until = until,
             FaultKind::LeaseDeleted => {
                 let name = self.hosts[node].name.clone();
-                // Outside of what is promised: a lease deleted while its node is in Keep, or while
-                // two hosts bear its name.
-                let keeps = self.api.leases.get(&name).is_some_and(|lease| lease.content.keep);
+                // Outside of what is promised: a lease deleted whose duration is longer than what is
+                // left tells a starter to wait for, as that of a node in Keep, or while two hosts
+                // bear its name.
+                let shortest = self.hosts.iter().map(|host| host.duration).min();
+                let lease = self.api.leases.get(&name);
+                let is_longer = lease.is_some_and(|lease| Some(lease.content.duration) > shortest);
                 let is_twice = self.has_namesake(&name);
-                if !keeps && !is_twice && self.api.delete_lease(&name) {
+                if !is_longer && !is_twice && self.api.delete_lease(&name) {
                     self.changed(Stream::Leases);
                 }
             }

@@ -11,7 +11,9 @@ use purelb_core::host::{
     Address, AddressFlags, AddressKey, Family, Link, LinkConf, LinkIndex, LinkKind, Mac, OUR_MARK,
     Route, RouteKind, Scope, Sighting,
 };
-use purelb_core::kernel::{ConfKey, KernelAction, KernelError, KernelOutcome, Lifetime};
+use purelb_core::kernel::{
+    ConfKey, KernelAction, KernelError, KernelOutcome, Lifetime, NewAddress,
+};
 use purelb_core::lease::{Lease, LeaseContent, LeaseEvent, LeaseWrite, Version, WriteResult};
 use purelb_core::machine::Machine;
 use purelb_core::membership::Settings;
@@ -47,6 +49,8 @@ pub(crate) struct World {
     pub(crate) is_full: bool,
     /// The kernel has no room for this one.
     pub(crate) refuses: Option<IpAddr>,
+    /// The process was stopped before it could carry these out.
+    pub(crate) stopped_before: Option<Vec<Action>>,
     /// How often all leases were to be listed anew.
     pub(crate) lists_asked_for: u32,
     /// What was asked of the kernel, in words.
@@ -91,6 +95,7 @@ impl World {
             is_cut_off: false,
             is_full: false,
             refuses: None,
+            stopped_before: None,
             lists_asked_for: 0,
             told: vec![],
             errors: vec![],
@@ -141,6 +146,10 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..1000 {
             let Some(action) = self.agent.poll_action() else { return };
+            if let Some(actions) = &mut self.stopped_before {
+                actions.push(action);
+                continue;
+            }
             match action {
                 Action::Cluster(action) => self.cluster(action),
                 Action::Kernel(action) => self.kernel(action),
@@ -224,29 +233,11 @@ impl World {
         let mut result = Ok(());
         match &action {
             KernelAction::AddAddress(new) => {
-                let elapsed = self.now.as_secs_f64();
-                let valid = match new.lifetime {
-                    Lifetime::Forever => None,
-                    Lifetime::Seconds(seconds) => Some(elapsed as u32 + seconds),
-                    Lifetime::Until(until) => Some((until.as_nanos() as f64 / 1e9) as u32),
-                };
                 let verb = if self.addresses.contains_key(&new.key()) { "keep" } else { "add" };
                 self.told.push(format!("{verb} {} {}", new.net, self.name(new.link)));
-                if valid.is_some_and(|end| f64::from(end) < elapsed + 1.0) {
-                    result = Err(KernelError::PastDeadline);
-                } else if self.is_full || self.refuses == Some(new.net.addr()) {
-                    let text = "No space left on device".into();
-                    result = Err(KernelError::Refused { errno: 28, text });
-                } else {
-                    let mut address = host_address(new.link, &new.net.to_string());
-                    address.mark = if self.drops_marks { 0 } else { OUR_MARK };
-                    address.flags.secondary = new.net.addr().is_ipv4() && new.link != LB0;
-                    address.flags.no_dad = new.net.addr().is_ipv6();
-                    address.valid = valid;
-                    address.flags.deprecated = new.deprecated;
-                    address.flags.no_prefix_route = new.no_prefix_route;
-                    self.addresses.insert(address.key(), address.clone());
-                    fact = Some(Event::Addresses(Change::Updated(address)));
+                match self.add(new) {
+                    Ok(address) => fact = Some(Event::Addresses(Change::Updated(address))),
+                    Err(error) => result = Err(error),
                 }
             }
             KernelAction::Advertise { ip, link, gateway, .. } => {
@@ -318,6 +309,43 @@ impl World {
         self.agent.handle_event(Event::Kernel(KernelOutcome { action, result }), now);
         if let Some(fact) = fact {
             self.agent.handle_event(fact, now);
+        }
+    }
+
+    /// The kernel's part of an addition.
+    fn add(&mut self, new: &NewAddress) -> Result<Address, KernelError> {
+        let elapsed = self.now.as_secs_f64();
+        let valid = match new.lifetime {
+            Lifetime::Forever => None,
+            Lifetime::Seconds(seconds) => Some(elapsed as u32 + seconds),
+            Lifetime::Until(until) => Some((until.as_nanos() as f64 / 1e9) as u32),
+        };
+        if valid.is_some_and(|end| f64::from(end) < elapsed + 1.0) {
+            return Err(KernelError::PastDeadline);
+        }
+        if self.is_full || self.refuses == Some(new.net.addr()) {
+            let text = "No space left on device".into();
+            return Err(KernelError::Refused { errno: 28, text });
+        }
+        let mut address = host_address(new.link, &new.net.to_string());
+        address.mark = if self.drops_marks { 0 } else { OUR_MARK };
+        address.flags.secondary = new.net.addr().is_ipv4() && new.link != LB0;
+        address.flags.no_dad = new.net.addr().is_ipv6();
+        address.valid = valid;
+        address.flags.deprecated = new.deprecated;
+        address.flags.no_prefix_route = new.no_prefix_route;
+        self.addresses.insert(address.key(), address.clone());
+        Ok(address)
+    }
+
+    /// The process goes on after it was stopped for so long: its additions happen, and no
+    /// notification of them has come yet.
+    pub(crate) fn goes_on_after(&mut self, span: Duration) {
+        self.now += span;
+        for action in self.stopped_before.take().unwrap_or_default() {
+            if let Action::Kernel(KernelAction::AddAddress(new)) = action {
+                self.add(&new).unwrap();
+            }
         }
     }
 
