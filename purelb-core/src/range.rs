@@ -37,6 +37,17 @@ impl AddressRange {
         Ok(Self { family, first: bits(first), last: bits(last) })
     }
 
+    /// The same, of addresses as somebody wrote them: IPv4 ones in the garb of IPv6 on both sides are
+    /// IPv4 ones.
+    fn of_written(first: IpAddr, last: IpAddr) -> Result<Self, RangeError> {
+        match (first.to_canonical(), last.to_canonical()) {
+            (IpAddr::V6(_), _) | (_, IpAddr::V6(_)) if Family::of(first) == Family::of(last) => {
+                Self::new(first, last)
+            }
+            (first, last) => Self::new(first, last),
+        }
+    }
+
     /// The family of its addresses.
     pub fn family(&self) -> Family {
         self.family
@@ -105,10 +116,10 @@ impl FromStr for AddressRange {
         if let Some((first, last)) = text.split_once('-') {
             let first: IpAddr = first.trim().parse().map_err(|_| unreadable())?;
             let last: IpAddr = last.trim().parse().map_err(|_| unreadable())?;
-            return Self::new(first.to_canonical(), last.to_canonical());
+            return Self::of_written(first, last);
         }
         let net: IpNet = text.trim().parse().map_err(|_| unreadable())?;
-        Self::new(net.addr(), net.broadcast())
+        Self::of_written(net.addr(), net.broadcast())
     }
 }
 
@@ -190,6 +201,16 @@ mod tests {
     #[test]
     fn from_to_may_have_blanks() {
         assert_eq!(range(" 1.1.1.1 - 1.1.1.1 ").size(), 1);
+    }
+
+    #[test]
+    fn ipv4_in_the_garb_of_ipv6_is_ipv4_if_it_is_on_both_sides() {
+        for text in ["::ffff:192.0.2.0/124", "::ffff:192.0.2.0-192.0.2.15"] {
+            assert_eq!(range(text), range("192.0.2.0/28"), "{text}");
+        }
+        let wide = range("::/80");
+        assert_eq!((wide.family(), wide.size()), (Family::V6, 1 << 48));
+        assert_eq!(range(&wide.to_string()), wide);
     }
 
     #[test]
