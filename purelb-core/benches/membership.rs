@@ -7,8 +7,10 @@ use std::hint::black_box;
 use std::net::IpAddr;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use purelb_core::election::Winners;
 use purelb_core::lease::{Lease, LeaseContent, LeaseEvent, Version};
 use purelb_core::membership::{DEFAULT_DURATION, HostReport, Membership, Settings};
+use purelb_core::name::NodeName;
 use purelb_core::time::Tick;
 
 const LEASES: u64 = 500;
@@ -49,6 +51,20 @@ fn membership(criterion: &mut Criterion) {
         bencher.iter(|| {
             for ip in &addresses {
                 black_box(agent.standing(*ip, false));
+            }
+        });
+    });
+    criterion.bench_function("one_of_500_leases_comes_or_goes_for_1000_addresses", |bencher| {
+        let addresses = (0..1000_u32).map(|n| IpAddr::from((0x0a00_0001 + n).to_be_bytes()));
+        let addresses: Vec<IpAddr> = addresses.collect();
+        let nodes: Vec<NodeName> = (0..LEASES).map(|n| format!("node-{n:03}").into()).collect();
+        let candidates: Vec<&NodeName> = nodes.iter().collect();
+        let (mut winners, mut is_there) = (Winners::default(), true);
+        bencher.iter(|| {
+            is_there = !is_there;
+            let candidates = if is_there { &candidates[..] } else { &candidates[1..] };
+            for ip in &addresses {
+                black_box(winners.winner(*ip, candidates));
             }
         });
     });

@@ -1,11 +1,15 @@
 //! Which node an address belongs to: rendezvous hashing, compatible with the Go PureLB to the byte.
 
+mod winners;
+
 use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
 
 use crate::lease::LeaseContent;
 use crate::name::NodeName;
+
+pub use winners::Winners;
 
 /// The node that `ip` belongs to: of all candidates the one with the lowest SHA-256 of
 /// `<node>#<ip>`.

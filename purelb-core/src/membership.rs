@@ -42,7 +42,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::ApiOutage;
-use crate::election;
+use crate::election::{self, Winners};
 use crate::lease::{LeaseContent, Version};
 use crate::mutation::{Mutant, Mutation};
 use crate::name::{BootId, NodeName};
@@ -353,11 +353,26 @@ impl Membership {
     /// Whose `ip` is. A `narrowed` address is for nodes that list it alone.
     pub fn standing(&self, ip: IpAddr, narrowed: bool) -> Standing {
         let (candidates, is_listed) = election::electorate(ip, narrowed, self.live());
-        match election::winner(ip, candidates) {
+        self.standing_if(election::winner(ip, candidates), ip, is_listed)
+    }
+
+    /// The same, found by way of the winners before, which makes it fast for who asks again and again.
+    pub fn standing_by(&self, ip: IpAddr, narrowed: bool, winners: &mut Winners) -> Standing {
+        let (candidates, is_listed) = election::electorate(ip, narrowed, self.live());
+        self.standing_if(winners.winner(ip, &candidates), ip, is_listed)
+    }
+
+    fn standing_if(&self, winner: Option<&NodeName>, ip: IpAddr, is_listed: bool) -> Standing {
+        match winner {
             None => Standing::Nobody,
             Some(node) if *node == self.settings.node => self.own_standing(ip, is_listed),
             Some(node) => Standing::Theirs { node: node.clone() },
         }
+    }
+
+    /// Whether any node could have `ip`.
+    pub fn has_candidates(&self, ip: IpAddr, narrowed: bool) -> bool {
+        !election::electorate(ip, narrowed, self.live()).0.is_empty()
     }
 
     /// The nodes among which `ip` is elected, the winner first. A `narrowed` address is for nodes

@@ -18,6 +18,7 @@ mod reconcile;
 mod report;
 mod restore;
 mod surrender;
+mod unserved;
 mod verdict;
 mod view;
 mod virtual_link;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use crate::config::{LbNodeAgent, LocalSpec, Node, OnStop};
+use crate::election::Winners;
 use crate::group::ServiceGroup;
 use crate::host::{Address, AddressKey, Family, Link, LinkIndex, Ownership, Route, Sighting};
 use crate::kernel::{KernelAction, KernelOutcome};
@@ -43,6 +45,7 @@ use crate::time::{Origin, Tick};
 
 pub use guard::{Maker, Note, changes as guard_changes, is_guarded};
 pub use notice::{AgentRef, NodeNotice, Restoring, ServiceRef};
+pub use unserved::Unserved;
 pub use verdict::{Exclusion, NotConfigured, Verdict, Withheld};
 pub use view::{AddressView, ConfigView, HostFacts, LeaseView, LocalView, View};
 
@@ -152,6 +155,8 @@ pub struct NodeAgent {
     routes: Store<Route>,
     services: Store<Service>,
     membership: Membership,
+    /// Of the addresses that are wanted, as they were last elected.
+    winners: Winners,
 
     config: Option<Config>,
     pools: PoolIndex,
@@ -175,6 +180,7 @@ pub struct NodeAgent {
     claims: announce::Claims,
     conflicts: conflict::Conflicts,
     losses: restore::Losses,
+    silence: unserved::Silence,
     /// The addresses of others that people were told of, with their link's name and the Services.
     foreign: BTreeMap<IpAddr, BTreeMap<AddressKey, (String, Vec<ServiceRef>)>>,
     stopping: Option<OnStop>,
@@ -192,8 +198,23 @@ struct Config {
 /// An address that Services ask for.
 #[derive(Clone, Debug, Default)]
 struct Want {
-    services: BTreeSet<ServiceKey>,
+    /// In their order. Nearly always one: a set would take ten times the memory.
+    services: Vec<ServiceKey>,
     verdict: Option<Verdict>,
+}
+
+impl Want {
+    fn add(&mut self, service: &ServiceKey) {
+        if let Err(place) = self.services.binary_search(service) {
+            self.services.insert(place, service.clone());
+        }
+    }
+
+    fn remove(&mut self, service: &ServiceKey) {
+        if let Ok(place) = self.services.binary_search(service) {
+            self.services.remove(place);
+        }
+    }
 }
 
 /// What has to be looked at again.
@@ -230,6 +251,7 @@ impl NodeAgent {
             routes: Store::default(),
             services: Store::default(),
             membership: Membership::new(settings),
+            winners: Winners::default(),
             config: None,
             pools: PoolIndex::default(),
             local: Family::BOTH.map(|family| (family, local::LocalElection::default())).into(),
@@ -247,6 +269,7 @@ impl NodeAgent {
             claims: announce::Claims::default(),
             conflicts: conflict::Conflicts::default(),
             losses: restore::Losses::default(),
+            silence: unserved::Silence::default(),
             foreign: BTreeMap::new(),
             stopping: None,
             actions: queue::Queue::default(),
@@ -418,6 +441,7 @@ impl NodeAgent {
         self.extend();
         self.advertise();
         self.watch_endpoints();
+        self.break_silence();
         self.tell_contact();
         while let Some(write) = self.membership.poll_write() {
             self.actions.push_back(Action::Cluster(ClusterAction::WriteLease(write)));
@@ -479,6 +503,7 @@ impl Machine for NodeAgent {
             self.surrendered.deadline(),
             self.conflicts.deadline(),
             self.losses.deadline(),
+            self.silence.deadline(),
         ]
         .into_iter()
         .flatten()

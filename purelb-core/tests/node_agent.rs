@@ -214,6 +214,48 @@ fn an_addition_that_came_late_may_be_there_though_nothing_shows_it_yet() {
 }
 
 #[test]
+fn an_address_that_no_node_can_have_is_told_of_once_by_one_node() {
+    let mut world = World::new();
+    world.boot(vec![service("lost", &["203.0.113.7"]), service("web", &["192.0.2.100"])]);
+    let told = |world: &World| {
+        world.warnings.iter().filter(|line| line.contains("no node has 203.0.113.7")).count()
+    };
+    world.pass(Duration::from_millis(9900));
+    assert_eq!(told(&world), 0, "it may yet come");
+    world.pass(Duration::from_secs(60));
+    assert_eq!((told(&world), world.warnings.len()), (1, 1), "{:?}", world.warnings);
+
+    // A node whose name comes first tells instead.
+    world.peer_writes("a-node", LeaseContent::default());
+    world.feed(Event::Services(Change::Updated(service("gone", &["203.0.113.8"]))));
+    for _ in 0..15 {
+        world.pass(Duration::from_secs(1));
+        world.peer_writes("a-node", LeaseContent::default());
+    }
+    assert_eq!(world.warnings.len(), 1, "{:?}", world.warnings);
+}
+
+#[test]
+fn an_address_for_nodes_with_an_endpoint_says_that_no_node_has_one() {
+    for address in ["192.0.2.100", "198.51.100.7"] {
+        let mut web = service("web", &[address]);
+        web.traffic_policy = TrafficPolicy::Local;
+        let mut world = World::serve(vec![web.clone()]);
+        world.pass(Duration::from_secs(10));
+        let expected = format!(
+            "no node has {address}: it is for nodes with a ready endpoint of the Service, and no node has one"
+        );
+        assert_eq!(world.warnings, [expected]);
+        world.feed(endpoints_here(&web));
+        world.pass(Duration::from_secs(10));
+        assert_eq!(world.shown().len(), 1);
+        world.feed(Event::Endpoints(Change::Deleted(web.key)));
+        world.pass(Duration::from_secs(10));
+        assert_eq!(world.warnings.len(), 2, "{:?}", world.warnings);
+    }
+}
+
+#[test]
 fn two_default_routes_send_the_address_to_the_virtual_interface_and_back() {
     let mut world = World::serve(vec![service("web", &["192.0.2.100"])]);
     world.pass(Duration::from_secs(2));

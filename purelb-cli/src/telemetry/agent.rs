@@ -38,6 +38,8 @@ pub struct AgentMetrics {
     pub renewal_errors: Counter,
     /// `purelb_lbnodeagent_interface_unidentified`
     pub unidentified: Family<OfFamily, Gauge>,
+    /// `purelb_lbnodeagent_unserved`
+    pub unserved: Family<Announced, Gauge>,
     /// `purelb_election_lease_healthy`
     pub lease_healthy: Gauge,
     /// `purelb_election_lease_renewals_total`
@@ -118,6 +120,12 @@ impl AgentMetrics {
                 registry,
                 "purelb_lbnodeagent_announced",
                 "1 for each address of a Service that this node has",
+                Family::default(),
+            ),
+            unserved: registered(
+                registry,
+                "purelb_lbnodeagent_unserved",
+                "1 for each address of a Service that no node has, as one node tells for all",
                 Family::default(),
             ),
             conflicts: registered(

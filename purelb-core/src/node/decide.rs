@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::election::Winners;
 use crate::group::Announce;
 use crate::host::{Address, Family, Link, LinkIndex};
 use crate::membership::{NotYet, Standing};
@@ -12,15 +13,15 @@ use super::verdict::{Verdict, Withheld};
 use super::{NodeAgent, Want};
 
 impl NodeAgent {
-    /// What this node does with `ip`, for which `want` asks.
-    pub(super) fn decide(&self, ip: IpAddr, want: &Want) -> Verdict {
+    /// What this node does with `ip`, for which `want` asks; `winners` are those of the last time.
+    pub(super) fn decide(&self, ip: IpAddr, want: &Want, winners: &mut Winners) -> Verdict {
         match self.placement_for(ip, want) {
             Err(why) => Verdict::Withheld(why),
             Ok(Placement::Local { link, net }) => {
                 let needs_endpoint = self.is_narrowed(want) && self.must_let_go(ip, want);
                 // What is held already is held on until the lease lists it.
                 let narrowed = needs_endpoint || self.is_narrowed(want) && !self.is_shown(ip);
-                match self.membership.standing(ip, narrowed) {
+                match self.membership.standing_by(ip, narrowed, winners) {
                     Standing::Theirs { node } => Verdict::Withheld(Withheld::LostTo(node)),
                     _ if needs_endpoint => Verdict::Withheld(Withheld::NoEndpoint),
                     Standing::Mine { .. }
@@ -65,7 +66,7 @@ impl NodeAgent {
 
     /// What the pool of `ip` says of it. An address whose pool is no longer in any group, or is a
     /// sidecar's, is what its Service says it was allocated as.
-    fn pool_facts(&self, ip: IpAddr, want: &Want) -> Option<PoolFacts> {
+    pub(super) fn pool_facts(&self, ip: IpAddr, want: &Want) -> Option<PoolFacts> {
         self.pools.find(ip).or_else(|| {
             let is_remote = |service: &&Service| {
                 service.annotations.pool_type.as_deref() == Some(Announce::Remote.as_str())

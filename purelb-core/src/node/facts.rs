@@ -178,7 +178,7 @@ impl NodeAgent {
         let old = self.ingress.remove(key).unwrap_or_default();
         for ip in old {
             if let Some(want) = self.wants.get_mut(&ip) {
-                want.services.remove(key);
+                want.remove(key);
             }
             self.dirty.ips.insert(ip);
         }
@@ -189,7 +189,7 @@ impl NodeAgent {
         };
         let ips: Vec<IpAddr> = service.ingress.iter().map(IpAddr::to_canonical).collect();
         for ip in &ips {
-            self.wants.entry(*ip).or_default().services.insert(key.clone());
+            self.wants.entry(*ip).or_default().add(key);
             self.dirty.ips.insert(*ip);
         }
         self.ingress.insert(key.clone(), ips);

@@ -13,6 +13,7 @@ use crate::name::{Namespace, NodeName, ServiceKey, Uid};
 use crate::notice::{Level, Notice, Regarding};
 use crate::place::Virtual;
 
+use super::unserved::Unserved;
 use super::verdict::{NotConfigured, Withheld};
 
 /// Something that an agent tells people, once per change.
@@ -141,6 +142,13 @@ pub enum NodeNotice {
         /// Whether this keeps happening.
         how: Restoring,
     },
+    /// A node has an address again that this one has told of as unserved.
+    ServedAgain {
+        /// The address.
+        ip: IpAddr,
+        /// The Service.
+        service: ServiceRef,
+    },
     /// The local interface of a family could not be identified.
     Unidentified {
         /// The family.
@@ -153,6 +161,15 @@ pub enum NodeNotice {
         virtual_interface: String,
         /// The governing LBNodeAgent.
         agent: Option<AgentRef>,
+    },
+    /// No node has had an address of a Service for two lease durations. One node tells.
+    Unserved {
+        /// The address.
+        ip: IpAddr,
+        /// The Service.
+        service: ServiceRef,
+        /// Why.
+        why: Unserved,
     },
     /// An address of a Service is not, or no longer, for this node.
     Withheld {
@@ -205,7 +222,8 @@ impl Notice for NodeNotice {
             | Self::ConflictOver { .. }
             | Self::Confirmed { .. }
             | Self::ForeignGone { .. }
-            | Self::Identified { .. } => Level::Info,
+            | Self::Identified { .. }
+            | Self::ServedAgain { .. } => Level::Info,
             Self::Configured { problem, .. } => match problem {
                 None => Level::Info,
                 Some(NotConfigured::Deselected | NotConfigured::Missing) => Level::Warning,
@@ -216,7 +234,10 @@ impl Notice for NodeNotice {
             | Self::Fenced { .. }
             | Self::GaveUp { .. }
             | Self::KernelFailed { .. } => Level::Error,
-            Self::Foreign { .. } | Self::HoldingOn { .. } | Self::Restored { .. } => Level::Warning,
+            Self::Foreign { .. }
+            | Self::HoldingOn { .. }
+            | Self::Restored { .. }
+            | Self::Unserved { .. } => Level::Warning,
             Self::Unidentified { is_ambiguous: true, .. } => Level::Error,
             Self::Unidentified { is_ambiguous: false, .. } => Level::Info,
             Self::Withheld { why, .. } => match why {
@@ -247,12 +268,14 @@ impl Notice for NodeNotice {
             Self::HoldingOn { .. } => Some("LeaseUnconfirmed"),
             Self::Restored { .. } => Some("AddressRestored"),
             Self::Unidentified { is_ambiguous: true, .. } => Some("InterfaceUnidentified"),
+            Self::Unserved { .. } => Some("NotAnnounced"),
             Self::Configured { .. }
             | Self::ConflictOver { .. }
             | Self::Confirmed { .. }
             | Self::ForeignGone { .. }
             | Self::Identified { .. }
             | Self::KernelFailed { service: None, .. }
+            | Self::ServedAgain { .. }
             | Self::Unidentified { is_ambiguous: false, .. }
             | Self::Withheld { .. } => None,
         }
@@ -280,6 +303,8 @@ impl Notice for NodeNotice {
             | Self::ForeignGone { service, .. }
             | Self::Restored { service, .. }
             | Self::KernelFailed { service: Some(service), .. }
+            | Self::ServedAgain { service, .. }
+            | Self::Unserved { service, .. }
             | Self::Withheld { service, .. } => about_service(service),
             Self::Configured { agent, .. } | Self::Unidentified { agent, .. } => about_agent(agent),
             Self::Confirmed { .. }
@@ -373,6 +398,10 @@ impl fmt::Display for NodeNotice {
                     write!(f, "no local interface for {family}: {why}")
                 }
             }
+            Self::ServedAgain { ip, service: _ } => {
+                write!(f, "{ip} can be had by a node again, or is no longer asked for")
+            }
+            Self::Unserved { ip, service: _, why } => write!(f, "no node has {ip}: {why}"),
             Self::Withheld { ip, service: _, why } => write!(f, "{ip} is not here: {why}"),
         }
     }

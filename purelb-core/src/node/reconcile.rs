@@ -15,7 +15,7 @@ use crate::store::Object;
 use crate::time::Tick;
 
 use super::advertise::First;
-use super::notice::{NodeNotice, ServiceRef};
+use super::notice::NodeNotice;
 use super::verdict::{Verdict, Withheld};
 use super::{NodeAgent, Want};
 
@@ -42,7 +42,9 @@ impl NodeAgent {
         } else {
             self.narrowed.remove(&ip);
         }
-        let verdict = want.as_ref().map(|want| self.decide(ip, want));
+        let mut winners = std::mem::take(&mut self.winners);
+        let verdict = want.as_ref().map(|want| self.decide(ip, want, &mut winners));
+        self.winners = winners;
         let wanted = verdict.as_ref().and_then(|verdict| self.wanted(verdict));
         // It has to wait for the virtual interface, or for its guard.
         self.dirty.virtual_link |=
@@ -158,31 +160,27 @@ impl NodeAgent {
             wanted.is_some_and(|wanted| observed.iter().any(|a| a.key() == wanted.key()));
         let (Some(mut want), Some(verdict)) = (want, verdict) else {
             self.wants.remove(&ip);
+            self.winners.forget(ip);
+            self.forget_silence(ip);
             return;
         };
         let is_news = want.verdict.as_ref().is_none_or(|old| !old.says_the_same_as(&verdict));
-        let services = self.refs(&want);
         if let (true, Verdict::Withheld(why)) = (is_news, &verdict) {
-            for service in services.clone() {
+            for service in self.refs(&want) {
                 self.tell(NodeNotice::Withheld { ip, service, why: why.clone() });
             }
         }
         if let Some(key) = wanted.map(|wanted| wanted.key()).filter(|_| is_present) {
-            self.appeared(ip, key, &verdict, services);
+            self.appeared(ip, key, &verdict, &want);
         }
+        self.judge_silence(ip, &want, &verdict);
         self.announce(ip, &want, &verdict, is_present);
         want.verdict = Some(verdict);
         self.wants.insert(ip, want);
     }
 
     /// A wanted address is there: told once, advertised if others may think it elsewhere.
-    fn appeared(
-        &mut self,
-        ip: IpAddr,
-        key: AddressKey,
-        verdict: &Verdict,
-        services: Vec<ServiceRef>,
-    ) {
+    fn appeared(&mut self, ip: IpAddr, key: AddressKey, verdict: &Verdict, want: &Want) {
         if !self.hold.new.remove(&key) {
             return;
         }
@@ -196,12 +194,11 @@ impl NodeAgent {
             && let Some(garp) = self.spec().map(|spec| spec.garp)
             && !self.hold.adopted.contains(&key)
         {
-            let is_fresh = self.wants.get(&ip).is_some_and(|want| self.is_fresh(ip, want));
-            let first = if is_fresh { First::Fresh } else { First::Moved };
+            let first = if self.is_fresh(ip, want) { First::Fresh } else { First::Moved };
             self.bursts.begin(key, first, &garp, self.now);
         }
         let interface = self.link_name(key.link);
-        for service in services {
+        for service in self.refs(want) {
             let node = self.me.clone();
             self.tell(NodeNotice::Announced {
                 ip,

@@ -172,7 +172,7 @@ impl NodeAgent {
         let is_narrowed = self.is_narrowed(want);
         AddressView {
             ip,
-            services: want.services.clone(),
+            services: want.services.iter().cloned().collect(),
             verdict: want.verdict.clone(),
             is_narrowed,
             has_endpoint: self.has_endpoint(want),

@@ -8,7 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::clock::{NodeClock, SECONDS};
 use super::kernel::{ETH0, Kernel, host_address, link};
 use super::network::Line;
-use super::queue::Happening;
+use super::queue::{Happening, Stream};
 use super::setup::{Layout, NodeSetup, ServiceKind, Setup};
 use super::world::{ALLOCATOR, Counts, Host, Simulation};
 use crate::config::{LbNodeAgent, Local, LocalSpec, Node, Selector};
@@ -130,7 +130,9 @@ impl Simulation {
                 }
             }
             self.api.put_endpoints(Endpoints { service: key.clone(), nodes });
+            self.changed(Stream::Endpoints);
         }
+        self.changed(Stream::Objects);
         key
     }
 }

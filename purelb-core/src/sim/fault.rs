@@ -408,7 +408,6 @@ impl Simulation {
         self.api.delete_service(&key);
         self.asked.remove(&key);
         self.create_service(kind);
-        self.changed(Stream::Objects);
         self.changed(Stream::Endpoints);
     }
 

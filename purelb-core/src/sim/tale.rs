@@ -48,6 +48,8 @@ pub(super) fn about(notice: &NodeNotice) -> Option<IpAddr> {
         | NodeNotice::Foreign { ip, .. }
         | NodeNotice::ForeignGone { ip, .. }
         | NodeNotice::Restored { ip, .. }
+        | NodeNotice::ServedAgain { ip, .. }
+        | NodeNotice::Unserved { ip, .. }
         | NodeNotice::Withheld { ip, .. } => Some(*ip),
         NodeNotice::KernelFailed { action, .. } => match action {
             KernelAction::AddAddress(new) => Some(new.net.addr()),

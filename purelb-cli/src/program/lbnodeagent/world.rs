@@ -312,6 +312,12 @@ impl World {
             NodeNotice::ForeignGone { ip, interface, service: _ } => {
                 self.metrics.conflicts.remove(&Conflict::new(*ip, interface, None));
             }
+            NodeNotice::Unserved { ip, service, why: _ } => {
+                self.metrics.unserved.get_or_create(&self.announced(&service.key, ip)).set(1);
+            }
+            NodeNotice::ServedAgain { ip, service } => {
+                self.metrics.unserved.remove(&self.announced(&service.key, ip));
+            }
             NodeNotice::Configured { .. }
             | NodeNotice::Confirmed { .. }
             | NodeNotice::Contested { .. }
