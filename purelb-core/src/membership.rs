@@ -25,6 +25,7 @@
 //! that B's right rests on came back before A's join; so B is in A's view without having `seen` the
 //! join, and A still waits until B's right is over (3).
 
+mod bounds;
 #[cfg(feature = "mutations")]
 mod normal;
 mod outage;
@@ -103,6 +104,7 @@ pub struct Membership {
     /// Every lease change up to this one is in view; `None` before the first listing.
     seen: Option<Version>,
     peers: BTreeMap<NodeName, Peer>,
+    bounds: bounds::Bounds,
     own: Option<Own>,
     /// Another host writes our lease.
     is_contested: bool,
@@ -281,6 +283,7 @@ impl Membership {
             now: Tick::START,
             seen: None,
             peers: BTreeMap::new(),
+            bounds: bounds::Bounds::default(),
             own: None,
             is_contested: false,
             quiet_until: Tick::START,
@@ -517,6 +520,7 @@ impl Membership {
     fn pass_time(&mut self, now: Tick) -> Standings {
         let could_take = self.may_take();
         self.now = self.now.max(now);
+        self.refresh_bounds();
         let may_take = self.may_take() && !could_take;
         self.hold_on();
         let lapsed = self.right.is_some_and(|end| end <= self.now)
@@ -570,23 +574,23 @@ impl Membership {
         Standings::changed_if(!done.is_empty())
     }
 
-    /// When a peer's `duration` that began at `start` is over for us.
-    fn over(&self, start: Tick, duration: Duration) -> Tick {
-        if self.mutant.is(Mutation::ObserversSubtractMargin) {
-            return fence(start, duration);
-        }
-        start + duration
-    }
-
     /// Until when a join has to wait as things stand.
     fn join_wait(&self, claim: Claim, version: Version, back: Tick) -> Tick {
         let unseen = self.concerned(claim).filter(|peer| !peer.has_seen(version));
         let longest = unseen.flat_map(Peer::live).map(|content| content.duration).max();
         match longest.filter(|_| !self.mutant.is(Mutation::NoAcknowledgement)) {
-            Some(duration) => self.over(back, duration),
+            Some(duration) => over(self.mutant, back, duration),
             None => back,
         }
     }
+}
+
+/// When a peer's `duration` that began at `start` is over for us.
+fn over(mutant: Mutant, start: Tick, duration: Duration) -> Tick {
+    if mutant.is(Mutation::ObserversSubtractMargin) {
+        return fence(start, duration);
+    }
+    start + duration
 }
 
 fn overlap(a: &IpNet, b: &IpNet) -> bool {

@@ -225,14 +225,11 @@ impl Membership {
     fn renewal_due(&self) -> Tick {
         let Some(last) = self.writer.renewed_at else { return Tick::START };
         let regular = last + self.jittered(self.pace.period());
-        let expiries = self
-            .peers
-            .values()
-            .filter(|peer| !peer.is_expired && !peer.lease.content.subnets.is_empty())
-            .map(|peer| self.expiry(peer))
-            .chain(self.peers.values().flat_map(|peer| &peer.remains).map(|past| past.expiry))
-            .filter(|expiry| *expiry > last);
-        expiries.fold(regular, Tick::min)
+        if self.bounds.expire_not_before(regular) {
+            debug_assert!(self.expiries_after(last).all(|expiry| expiry >= regular));
+            return regular;
+        }
+        self.expiries_after(last).fold(regular, Tick::min)
     }
 
     /// Up to a tenth less than `span`, by node and attempt, so that nodes started together do not

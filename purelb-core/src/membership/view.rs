@@ -7,7 +7,8 @@ use crate::mutation::Mutation;
 use crate::name::{NodeName, Uid};
 use crate::time::Tick;
 
-use super::{Claim, Join, Membership, Standings};
+use super::bounds::Bounds;
+use super::{Claim, Join, Membership, Standings, over};
 
 /// Another node's lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -130,6 +131,7 @@ impl Membership {
         self.settled = None;
         self.is_adopting = false;
         self.peers.clear();
+        self.bounds = Bounds::default();
         self.own = None;
         self.writer.forget();
         Standings::Changed
@@ -150,6 +152,7 @@ impl Membership {
         for (node, peer) in &mut self.peers {
             if uids.get(node) != Some(&&peer.lease.uid) {
                 peer.changed = self.now;
+                self.bounds = Bounds::default();
             }
         }
         let known: Vec<NodeName> = self.peers.keys().cloned().collect();
@@ -207,9 +210,10 @@ impl Membership {
             return self.update_own(lease);
         }
         let now = self.now;
-        let expiry = self.peers.get(&lease.node).map(|peer| self.expiry(peer));
-        let (Some(peer), Some(expiry)) = (self.peers.get_mut(&lease.node), expiry) else {
+        let next_expiry = over(self.mutant, now, lease.content.duration);
+        let Some(peer) = self.peers.get_mut(&lease.node) else {
             let joined = lease.version;
+            self.bounds.saw(joined, next_expiry);
             let (is_expired, is_deleted, remains) = (false, false, None);
             let peer = Peer { changed: now, joined, is_expired, is_deleted, remains, lease };
             self.peers.insert(peer.lease.node.clone(), peer);
@@ -224,8 +228,11 @@ impl Membership {
         let (before, after) = (&peer.lease.content, &lease.content);
         let changed =
             peer.is_expired || before.subnets != after.subnets || before.lists != after.lists;
+        let expiry = over(self.mutant, peer.changed, before.duration);
         let remains = peer.remains_beside(&lease, expiry);
         let (joined, is_expired, is_deleted) = (peer.joined, false, false);
+        let first = remains.as_ref().map_or(next_expiry, |past| past.expiry.min(next_expiry));
+        self.bounds.saw(joined, first);
         *peer = Peer { changed: now, joined, is_expired, is_deleted, remains, lease };
         Standings::changed_if(changed)
     }
@@ -317,7 +324,7 @@ impl Membership {
 
     /// From when on a write of ours that comes back expires this peer.
     pub(super) fn expiry(&self, peer: &Peer) -> Tick {
-        self.over(peer.changed, peer.lease.content.duration)
+        over(self.mutant, peer.changed, peer.lease.content.duration)
     }
 
     /// Rule 2: what was sent at `sent` came back, so every change up to then is in view. Tells
@@ -347,6 +354,10 @@ impl Membership {
     pub(super) fn owes_acknowledgement(&self) -> bool {
         let Some(settled) = self.settled else { return false };
         let Some(said) = self.writer.last_sent() else { return false };
+        if said.seen.is_some_and(|seen| self.bounds.joined_by(seen)) {
+            debug_assert!(self.peers.values().all(|peer| Some(peer.joined) <= said.seen));
+            return false;
+        }
         self.peers.values().filter(|peer| !peer.is_expired).any(|peer| {
             let unsaid = said.seen.is_none_or(|seen| seen < peer.joined);
             unsaid

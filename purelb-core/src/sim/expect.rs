@@ -46,6 +46,9 @@ pub(super) fn may_share(a: &Service, b: &Service) -> bool {
 /// Where one address must be: the host that has it on its Ethernet interface, if one has.
 type Places = BTreeMap<IpAddr, Option<u16>>;
 
+/// The Service that an address belongs to.
+type Owners<'a> = BTreeMap<IpAddr, &'a Service>;
+
 impl Simulation {
     /// The longest that the rules take to have everything in its place, from now on without faults:
     /// a lease duration and a second.
@@ -80,9 +83,10 @@ impl Simulation {
                 wrong.push(format!("a client sends packets for {ip} to {labels:?}[0]"));
             }
         }
+        let owners = self.owners();
         for host in 0..self.hosts.len() {
             if self.hosts[host].process.is_some() {
-                wrong.extend(self.misplaced(host, &places));
+                wrong.extend(self.misplaced(host, &places, &owners));
             }
         }
         if !wrong.is_empty() {
@@ -105,25 +109,25 @@ impl Simulation {
     }
 
     /// What of ours on a host is wrong beside what is on the segment.
-    fn misplaced(&self, host: usize, places: &Places) -> Vec<String> {
+    fn misplaced(&self, host: usize, places: &Places, owners: &Owners<'_>) -> Vec<String> {
         let h = &self.hosts[host];
         let mut wrong = Vec::new();
         for held in h.kernel.addresses.iter().filter(|held| held.address.is_ours()) {
             let ip = held.address.ip();
             let is_known = match self.link_of(host, held.address.link) {
                 Some(ETH0) => places.contains_key(&ip),
-                Some(_) => self.is_virtual_here(host, ip),
+                Some(_) => self.is_virtual_here(host, ip, owners),
                 None => false,
             };
             if !is_known {
                 wrong.push(format!("{} has {ip} for no reason", h.label));
             }
         }
+        let link = h.kernel.links.iter().find(|link| link.name == VIRTUAL_INTERFACE);
         for service in self.api.services.values() {
             for ip in &service.ingress {
-                let link = h.kernel.links.iter().find(|link| link.name == VIRTUAL_INTERFACE);
                 let is_there = link.is_some_and(|link| h.kernel.ours(*ip, link.index));
-                if is_there != self.is_virtual_here(host, *ip) {
+                if is_there != self.is_virtual_here(host, *ip, owners) {
                     wrong.push(format!("{ip} on kube-lb0 of {}: {is_there}", h.label));
                 }
             }
@@ -133,6 +137,17 @@ impl Simulation {
 
     fn link_of(&self, host: usize, link: LinkIndex) -> Option<LinkIndex> {
         self.hosts[host].kernel.link(link).map(|link| link.index)
+    }
+
+    /// The first Service of ours on each address.
+    fn owners(&self) -> Owners<'_> {
+        let mut owners = Owners::new();
+        for service in self.api.services.values().filter(|service| service.is_branded()) {
+            for ip in &service.ingress {
+                owners.entry(*ip).or_insert(service);
+            }
+        }
+        owners
     }
 
     /// Which host must have each allocated local address.
@@ -193,10 +208,9 @@ impl Simulation {
     }
 
     /// Whether `ip` belongs on kube-lb0 of a host.
-    fn is_virtual_here(&self, host: usize, ip: IpAddr) -> bool {
-        let mut services = self.api.services.values().filter(|s| s.is_branded());
-        let service = services.find(|service| service.ingress.contains(&ip));
-        let Some(service) = service.filter(|_| self.takes_part(host)) else { return false };
+    fn is_virtual_here(&self, host: usize, ip: IpAddr, owners: &Owners<'_>) -> bool {
+        let service = owners.get(&ip).filter(|_| self.takes_part(host));
+        let Some(service) = service else { return false };
         let has_endpoint = service.traffic_policy != TrafficPolicy::Local || {
             let endpoints = self.api.endpoints.get(&service.key);
             endpoints.is_some_and(|ends| ends.nodes.contains(&self.hosts[host].name))
