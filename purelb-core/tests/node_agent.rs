@@ -450,6 +450,26 @@ fn a_local_address_narrowed_to_endpoints_is_asked_for_in_the_lease() {
 }
 
 #[test]
+fn what_the_kernel_does_not_remove_stays_in_the_lease_with_all_that_was_said_of_it() {
+    let mut web = service("web", &["192.0.2.100"]);
+    web.annotations.endpoint_affinity = true;
+    let mut world = World::serve(vec![web.clone()]);
+    world.feed(endpoints_here(&web));
+    (world.is_stuck, world.is_cut_off) = (true, true);
+    world.pass(Duration::from_secs(5));
+    assert!(matches!(world.agent.verdict(ip("192.0.2.100")), Some(Verdict::Withheld(_))));
+    world.is_cut_off = false;
+    world.pass(Duration::from_millis(900));
+    assert_eq!(world.shown(), ["192.0.2.100/24 eth0"]);
+    let said = &world.lease.as_ref().unwrap().content;
+    assert!(said.attempt > 5 && !said.subnets.is_empty(), "{said:?}");
+    assert_eq!(said.lists, [ip("192.0.2.100")].into(), "or a node that does not list it wins");
+    world.is_stuck = false;
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.shown(), ["192.0.2.100/24 eth0"]);
+}
+
+#[test]
 fn a_peer_that_joins_takes_what_it_wins_and_is_told_so() {
     let addresses: Vec<String> = (100..110).map(|n| format!("192.0.2.{n}")).collect();
     let texts: Vec<&str> = addresses.iter().map(String::as_str).collect();

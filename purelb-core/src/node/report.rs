@@ -22,9 +22,9 @@ impl NodeAgent {
         let (subnets, listed) = self.membership.published();
         let lists = self.lists();
         // While something is on an interface that may not be there, whatever it is in stays said.
-        let stays = |net: &&IpNet| !self.hold.unsettled.is_empty() || !serving.contains(net);
-        let leaving = subnets.iter().filter(stays).copied();
-        let unlisted = listed.difference(&lists).copied();
+        let is_settled = self.hold.unsettled.is_empty();
+        let leaving = subnets.into_iter().filter(|net| !is_settled || !serving.contains(net));
+        let unlisted = listed.into_iter().filter(|ip| !is_settled || !lists.contains(ip));
         // This is asked after every fact, and when all addresses go there is a fact for each of them: a
         // look at all of them every time would take the processor for seconds.
         let holds_until = if self.membership.is_shortening() { self.holds_until() } else { None };
@@ -35,7 +35,7 @@ impl NodeAgent {
             lists,
             occupied,
             occupied_lists,
-            is_settled: self.hold.unsettled.is_empty(),
+            is_settled,
             holds_until,
             is_adopting: self.hold.is_adopting,
         }

@@ -230,10 +230,14 @@ impl Simulation {
             }
             ClusterAction::UnwatchEndpoints => {
                 if let Some(process) = &mut self.hosts[host].process {
-                    process.watches[Stream::Endpoints.index()] = Default::default();
+                    let watch = &mut process.watches[Stream::Endpoints.index()];
+                    (watch.is_open, watch.is_given_up, watch.position) = (false, true, NEVER);
                 }
             }
             ClusterAction::WatchEndpoints => {
+                if let Some(process) = &mut self.hosts[host].process {
+                    process.watches[Stream::Endpoints.index()].is_given_up = false;
+                }
                 let at = self.now + MILLIS;
                 self.queue.push(at, Happening::List { client, life, stream: Stream::Endpoints });
             }

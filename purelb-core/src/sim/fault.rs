@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::clock::{Nanos, nanos};
+use super::clock::{Nanos, SECONDS, nanos};
 use super::kernel::ETH0;
 use super::queue::{Happening, Stream};
 use super::world::{ALLOCATOR, Simulation};
@@ -204,7 +204,14 @@ impl Simulation {
                 self.kill_agent(node);
             }
             FaultKind::KernelKeeps => self.hosts[node].kernel.keeps_until = until,
-            FaultKind::KernelRefuses => self.hosts[node].kernel.refuses_until = until,
+            // Short and never twice in a row: after a second and a half an agent leaves its subnet to
+            // others, and rightly is not where it would be otherwise.
+            FaultKind::KernelRefuses => {
+                let kernel = &mut self.hosts[node].kernel;
+                if kernel.refuses_until + 3 * SECONDS < self.now || kernel.refuses_until == 0 {
+                    kernel.refuses_until = until;
+                }
+            }
             FaultKind::LeaseDeleted => {
                 let name = self.hosts[node].name.clone();
                 // Outside of what is promised: a lease deleted whose duration is longer than what is

@@ -144,6 +144,8 @@ pub(super) struct Process<M: Machine> {
 pub(super) struct Watch {
     pub(super) is_open: bool,
     pub(super) is_scheduled: bool,
+    /// Nobody wants it: what is still on its way is dropped, and the next one begins with a listing.
+    pub(super) is_given_up: bool,
     /// The next change to deliver.
     pub(super) position: u64,
     /// Deliveries come in order: none before this.
@@ -504,7 +506,12 @@ impl Simulation {
             return self.reconnect(client, life, stream);
         }
         let arrives = now + self.delay(client) + self.delay(client);
-        let is_first = self.watch_mut(client, life, stream).is_none_or(|watch| watch.next_at == 0);
+        let Some(watch) = self.watch_mut(client, life, stream) else { return };
+        if watch.is_given_up {
+            return;
+        }
+        let arrives = arrives.max(watch.next_at);
+        let is_first = watch.next_at == 0 || watch.position == NEVER;
         let resumes = !is_first && self.dice.once_in(3);
         let end = match stream {
             Stream::Endpoints => self.api.endpoint_log.end(),
@@ -560,7 +567,9 @@ impl Simulation {
 
     fn arrive(&mut self, client: u16, life: u32, slot: u32) {
         let Some(fact) = self.facts.take(slot) else { return };
-        if self.life(client) == Some(life) {
+        let is_for_nobody = matches!(fact, Fact::Agent(Event::Endpoints(_)))
+            && self.watch_mut(client, life, Stream::Endpoints).is_none_or(|w| w.is_given_up);
+        if self.life(client) == Some(life) && !is_for_nobody {
             self.hand_over(client, fact);
         }
     }

@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) is_cut_off: bool,
     /// The kernel has no room for addresses.
     pub(crate) is_full: bool,
+    /// The kernel removes nothing, and does not answer.
+    pub(crate) is_stuck: bool,
     /// The kernel has no room for this one.
     pub(crate) refuses: Option<IpAddr>,
     /// The process was stopped before it could carry these out.
@@ -94,6 +96,7 @@ impl World {
             endpoints: Some(vec![]),
             is_cut_off: false,
             is_full: false,
+            is_stuck: false,
             refuses: None,
             stopped_before: None,
             lists_asked_for: 0,
@@ -183,6 +186,9 @@ impl World {
 
     /// The kernel removes what has lived long enough. `valid` is kept as the end, in seconds.
     fn expire_addresses(&mut self) {
+        if self.is_stuck {
+            return;
+        }
         let now = self.now.as_secs_f64();
         let is_over = |address: &&Address| address.valid.is_some_and(|end| f64::from(end) <= now);
         let over: Vec<AddressKey> =
@@ -282,7 +288,9 @@ impl World {
             }
             KernelAction::RemoveAddress(key) => {
                 self.told.push(format!("remove {} {}", key.net, self.name(key.link)));
-                if self.addresses.remove(key).is_some() {
+                if self.is_stuck {
+                    result = Err(KernelError::Transport { text: "no answer".into() });
+                } else if self.addresses.remove(key).is_some() {
                     fact = Some(Event::Addresses(Change::Deleted(*key)));
                 }
             }
