@@ -5,91 +5,46 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
+mod common;
+
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use common::DEADLINE;
+use common::lab::{self, eventually, holder, holders, serve};
 use purelb_cli::lab::client::ObjectPath;
-use purelb_cli::lab::cluster::{Blueprint, Cluster};
+use purelb_cli::lab::cluster::Cluster;
 use purelb_cli::lab::ip::ip;
 use purelb_cli::lab::namespace::Namespace;
-use purelb_cli::lab::observe::{Glance, places, wait_until};
-use purelb_cli::lab::state::Labs;
-use purelb_cli::lab::stop::Stop;
 use purelb_cli::lab::topology::Topology;
-use purelb_cli::lab::{require, samples};
 use serde_json::Value;
-
-/// How long a fact may take to come true before a test fails.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 const ROUTER: [&str; 2] = ["192.0.2.1", "2001:db8:1::1"];
 const ROUTER_MAC: &str = "00:00:5e:00:53:01";
 const EVERYBODY: &str = "ff:ff:ff:ff:ff:ff";
 const ALL_NODES: &str = "33:33:00:00:00:01";
 
-/// A process has one lab at a time.
-static ONE_LAB: Mutex<()> = Mutex::new(());
-
 /// Runs `test` on a lab whose agents announce as `garp` says, unless something is missing here.
 fn with_lab(garp: &str, test: impl FnOnce(&mut Cluster)) {
-    require::privileged(|| {
-        if let Err(error) = Command::new("tcpdump").arg("--version").output() {
-            let required = std::env::var("PURELB_REQUIRE").unwrap_or_default();
-            let is_required = required.split(',').any(|tier| tier.trim() == "tcpdump");
-            assert!(!is_required, "tcpdump is required, but {error}");
-            return println!("skipped: tcpdump: {error}");
-        }
-        let _alone = ONE_LAB.lock().unwrap_or_else(PoisonError::into_inner);
-        let directory = Labs::of_this_user().and_then(|labs| labs.start()).unwrap();
-        let blueprint =
-            Blueprint { purelb: Some(env!("CARGO_BIN_EXE_purelb").into()), ..Blueprint::default() };
-        let mut cluster = Cluster::build(directory, None, &Stop::default(), blueprint).unwrap();
-        let agent = format!(
-            "{{apiVersion: purelb.io/v2, kind: LBNodeAgent, metadata: {{name: default, \
-             namespace: purelb}}, spec: {{local: {{garpConfig: {garp}}}}}}}"
-        );
-        for object in [&agent, samples::LOCAL_GROUP] {
-            cluster.api().client().apply(object).unwrap();
-        }
+    if let Err(error) = Command::new("tcpdump").arg("--version").output() {
+        let required = std::env::var("PURELB_REQUIRE").unwrap_or_default();
+        let is_required = required.split(',').any(|tier| tier.trim() == "tcpdump");
+        assert!(!is_required, "tcpdump is required, but {error}");
+        return println!("skipped: tcpdump: {error}");
+    }
+    lab::with_agents(&format!("garpConfig: {garp}"), |cluster| {
         // As on a node that talks to its router: what goes to the router goes to nobody else.
         for node in cluster.topology().nodes() {
             for router in ROUTER {
                 ip(node, &format!("neigh replace {router} lladdr {ROUTER_MAC} dev eth0")).unwrap();
             }
         }
-        cluster.start_programs().unwrap();
-        // A node that begins to serve later may take an address over at once.
-        for node in cluster.topology().nodes() {
-            eventually(|| {
-                let lease = cluster.api().client().get(&ObjectPath::lease(node.name()));
-                let lease = lease.map_err(|error| error.to_string())?;
-                match lease["metadata"]["annotations"]["purelb.io/subnets"].as_str() {
-                    Some(subnets) if !subnets.is_empty() => Ok(()),
-                    Some(_) | None => Err(format!("{} serves nothing yet", node.name())),
-                }
-            });
-        }
-        test(&mut cluster);
+        test(cluster);
     });
-}
-
-/// A Service that gets exactly these addresses.
-fn serve(cluster: &Cluster, name: &str, addresses: &[&str]) {
-    let families = if addresses.len() == 2 { "IPv4, IPv6" } else { "IPv4" };
-    let policy = if addresses.len() == 2 { "RequireDualStack" } else { "SingleStack" };
-    let service = format!(
-        "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: default, \
-         annotations: {{purelb.io/addresses: \"{}\"}}}}, spec: {{type: LoadBalancer, \
-         ipFamilyPolicy: {policy}, ipFamilies: [{families}], selector: {{app: web}}, \
-         ports: [{{port: 80}}]}}}}",
-        addresses.join(",")
-    );
-    cluster.api().client().apply(&service).unwrap();
 }
 
 /// Keeps load balancer addresses away from a node: a planned move of those that it has.
@@ -101,26 +56,6 @@ fn exclude(cluster: &Cluster, node: usize) {
          node.kubernetes.io/exclude-from-external-load-balancers: \"\"}}}}}}"
     );
     cluster.api().client().apply(&node).unwrap();
-}
-
-fn eventually<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
-    wait_until(DEADLINE, &Stop::default(), || look().map_err(Glance::NotYet)).unwrap()
-}
-
-/// The numbers of the nodes that have `address` on `eth0`.
-fn holders(cluster: &Cluster, address: IpAddr) -> Vec<usize> {
-    let nodes = cluster.topology().nodes().iter().enumerate();
-    let holds =
-        |node: &Namespace| places(node, address).unwrap().iter().any(|at| at.link == "eth0");
-    nodes.filter(|(_, node)| holds(node)).map(|(number, _)| number).collect()
-}
-
-/// The number of the node that alone has `address`.
-fn holder(cluster: &Cluster, address: &str) -> usize {
-    eventually(|| match holders(cluster, address.parse().unwrap())[..] {
-        [holder] => Ok(holder),
-        ref holders => Err(format!("{address} is held by {holders:?}")),
-    })
 }
 
 /// When the lease of a node was renewed last, as its agent wrote it.
