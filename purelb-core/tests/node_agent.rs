@@ -470,6 +470,19 @@ fn what_the_kernel_does_not_remove_stays_in_the_lease_with_all_that_was_said_of_
 }
 
 #[test]
+fn a_removal_without_an_answer_is_asked_for_again_whatever_is_listed_meanwhile() {
+    let mut world = World::serve(vec![service("far", &["198.51.100.7"])]);
+    world.is_stuck = true;
+    world.feed(Event::Services(Change::Listed(vec![])));
+    let listed = world.addresses.values().cloned().collect();
+    world.feed(Event::Addresses(Change::Listed(listed)));
+    assert_eq!(world.shown(), ["198.51.100.7/24 kube-lb0"]);
+    world.is_stuck = false;
+    world.pass(Duration::from_millis(1100));
+    assert_eq!(world.shown(), NOTHING);
+}
+
+#[test]
 fn a_peer_that_joins_takes_what_it_wins_and_is_told_so() {
     let addresses: Vec<String> = (100..110).map(|n| format!("192.0.2.{n}")).collect();
     let texts: Vec<&str> = addresses.iter().map(String::as_str).collect();

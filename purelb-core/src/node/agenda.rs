@@ -37,10 +37,6 @@ impl<K: Copy + Ord> Agenda<K> {
         Some(at)
     }
 
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     pub(super) fn contains(&self, key: &K) -> bool {
         self.at.contains_key(key)
     }
@@ -83,10 +79,6 @@ impl Waits {
 
     pub(super) fn remove(&mut self, key: &AddressKey) {
         self.0.remove(&(key.net.addr(), *key));
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
     }
 
     pub(super) fn contains(&self, key: &AddressKey) -> bool {

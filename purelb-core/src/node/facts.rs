@@ -150,7 +150,7 @@ impl NodeAgent {
     fn take_in_addresses(&mut self, change: Change<Address>) {
         let change = self.attributed(change);
         match &change {
-            Change::Listed(_) => self.hold.listed_anew(),
+            Change::Listed(_) => self.dirty.ips.extend(self.hold.listed_anew()),
             Change::Updated(address) => self.hold.arrived(&address.key()),
             Change::Deleted(_) => {}
         }

@@ -153,8 +153,10 @@ impl Hold {
     }
 
     /// Everything was listed anew. An addition may be younger than the listing: it stays believed in.
-    pub(super) fn listed_anew(&mut self) {
-        self.removing.clear();
+    /// Returns the addresses whose removal may have to be asked for again.
+    pub(super) fn listed_anew(&mut self) -> Vec<IpAddr> {
+        let removing = std::mem::take(&mut self.removing);
+        removing.keys().map(|key| key.net.addr()).collect()
     }
 
     /// A link changed: what was asked of links may be asked again, but for a deletion: a link that
