@@ -338,15 +338,23 @@ fn extend_every_range(
         let mut ips = assignment.held.iter().chain(&added.found).map(|held| held.ip);
         ips.any(|ip| Family::of(ip) == *family)
     };
-    let lacking = service.families.iter().find(|family| !has(family)).copied();
+    let lacking: Vec<Family> =
+        service.families.iter().copied().filter(|family| !has(family)).collect();
     let has_any = !assignment.held.is_empty() || !added.found.is_empty();
     let suffices = match service.family_policy {
-        FamilyPolicy::RequireDualStack => lacking.is_none() && has_any,
+        FamilyPolicy::RequireDualStack => lacking.is_empty() && has_any,
         FamilyPolicy::PreferDualStack | FamilyPolicy::SingleStack => has_any,
     };
     if !suffices {
-        let family = lacking.unwrap_or(Family::V4);
-        return Err(pick::why_none(group, family, facts));
+        let mut reasons = lacking.iter().map(|family| pick::why_none(group, *family, facts));
+        // Where one of two families would do, the reason is the one that can pass.
+        let reason = match service.family_policy {
+            FamilyPolicy::RequireDualStack => reasons.next(),
+            FamilyPolicy::PreferDualStack | FamilyPolicy::SingleStack => {
+                reasons.min_by_key(urgency)
+            }
+        };
+        return Err(reason.unwrap_or_else(|| pick::why_none(group, Family::V4, facts)));
     }
     assignment.how = How::Multi { partial: added.partial };
     assignment.held.extend(added.found);

@@ -69,6 +69,11 @@ impl Allocator {
                 record.causes.remove(&gained.ip);
                 record.how.insert(gained.ip, how);
             }
+            // Those that wait may share what they could not find before.
+            let shares = self.services.get(key).is_some_and(|s| s.annotations.sharing.is_some());
+            for gained in settled.gained.iter().filter(|_| shares) {
+                self.wake_waiting(gained);
+            }
         }
         let refusal = match ask {
             Some(ask) => self.ask_sidecar(key, ask, now),

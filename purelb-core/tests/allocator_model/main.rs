@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use allocator_world::*;
-use history::{Step, apply, step};
+use history::{SERVICES, Step, apply, step};
 use proptest::prelude::*;
 use purelb_core::allocator::{Event, Refusal};
 use purelb_core::machine::Machine;
@@ -80,6 +80,9 @@ proptest! {
         let mut sharers = BTreeSet::new();
         for (step, disorder) in &steps {
             touched.extend(apply(&mut world, step));
+            if matches!(step, Step::Restart) {
+                touched.extend(parting(&world, &touched));
+            }
             let shares = |service: &&Service| service.annotations.sharing.is_some();
             sharers.extend(world.services.values().filter(shares).map(|s| s.key.clone()));
             world.writes = disorder.writes;
@@ -168,6 +171,18 @@ fn disorder() -> impl Strategy<Value = Disorder> {
             dies,
         },
     )
+}
+
+/// The Services that show an address together with one whose owner has changed it. If they share it no
+/// longer, one of them has to go, and an allocator that begins now cannot know who changed.
+fn parting(world: &World, touched: &BTreeSet<&str>) -> Vec<&'static str> {
+    let ingress = |name: &str| world.services.get(&key(name)).map(|service| &service.ingress);
+    let shown: BTreeSet<IpAddr> =
+        touched.iter().filter_map(|name| ingress(name)).flatten().copied().collect();
+    let is_parting = |name: &&str| {
+        ingress(name).is_some_and(|ingress| ingress.iter().any(|ip| shown.contains(ip)))
+    };
+    SERVICES.into_iter().filter(is_parting).collect()
 }
 
 /// Whatever was under way, an allocator that begins now keeps what the API shows, apart from what the

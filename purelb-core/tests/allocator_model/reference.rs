@@ -58,14 +58,18 @@ impl Reference {
             let Some(service) = self.services.get(&key) else { continue };
             let before = self.held.get(&key).cloned().unwrap_or_default();
             let (after, is_met) = self.wanted(service, &before);
-            let has_lost = before.iter().any(|(ip, _)| after.iter().all(|(kept, _)| kept != ip));
+            let lacks = |some: &Holding, ip: &IpAddr| some.iter().all(|(other, _)| other != ip);
+            let has_lost = before.iter().any(|(ip, _)| lacks(&after, ip));
+            // What is shared may be shared with those that wait.
+            let shares_more = service.annotations.sharing.is_some()
+                && after.iter().any(|(ip, _)| lacks(&before, ip));
             self.held.insert(key.clone(), after);
             if is_met {
                 self.unmet.remove(&key);
             } else {
                 self.unmet.insert(key);
             }
-            if has_lost {
+            if has_lost || shares_more {
                 dirty.extend(self.unmet.clone());
             }
         }
@@ -227,7 +231,7 @@ impl Reference {
                 .held
                 .iter()
                 .filter(|(key, _)| {
-                    let other = self.services.get(key);
+                    let other = self.services.get(key).filter(|other| other.key != service.key);
                     other.is_some_and(|o| o.annotations.sharing == service.annotations.sharing)
                 })
                 .flat_map(|(_, held)| held.iter().map(|(ip, _)| *ip))
