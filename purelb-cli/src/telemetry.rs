@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod allocator;
+pub mod announced;
 pub mod desk;
 pub mod log;
 pub mod metrics;

@@ -95,9 +95,25 @@ async fn from_files(paths: &str) -> Result<Config, ConnectError> {
         let next = Kubeconfig::read_from(path).map_err(|error| failed(path, &error))?;
         merged = merged.merge(next).map_err(|error| failed(path, &error))?;
     }
+    let authority = authority_file(&merged);
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(merged, &options).await;
-    config.map_err(|error| failed(paths, &error))
+    let mut config = config.map_err(|error| failed(paths, &error))?;
+    // Read anew each minute, as a pod's is: whom to trust may change while we run.
+    config.root_cert_file = authority;
+    Ok(config)
+}
+
+/// The file with the certificates that the current context trusts, if it is one.
+fn authority_file(config: &Kubeconfig) -> Option<PathBuf> {
+    let current = config.current_context.as_deref()?;
+    let context = config.contexts.iter().find(|context| context.name == current)?;
+    let wanted = &context.context.as_ref()?.cluster;
+    let cluster = config.clusters.iter().find(|cluster| cluster.name == *wanted)?;
+    let cluster = cluster.cluster.as_ref()?;
+    // What stands in the kubeconfig itself comes first.
+    let file = cluster.certificate_authority.as_ref();
+    file.filter(|_| cluster.certificate_authority_data.is_none()).map(PathBuf::from)
 }
 
 fn build(config: Config) -> Result<Client, kube::Error> {

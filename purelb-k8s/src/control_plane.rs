@@ -67,6 +67,9 @@ rules:
 /// The ranges of the Services' cluster addresses, those of the in-memory API.
 const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:96::/112";
 
+/// The directory of etcd's data, in that of the control plane.
+const ETCD_DATA: &str = "etcd";
+
 /// How long the programs may take until they answer, on a small and busy machine.
 const START: Duration = Duration::from_secs(120);
 
@@ -260,7 +263,7 @@ impl ControlPlane {
 
         let path = |name: &str| in_directory(name).display().to_string();
         let etcd = vec![
-            format!("--data-dir={}", path("etcd")),
+            format!("--data-dir={}", path(ETCD_DATA)),
             format!("--listen-client-urls={etcd_url}"),
             format!("--advertise-client-urls={etcd_url}"),
             format!("--listen-peer-urls=http://{loopback}:{peer}"),
@@ -330,6 +333,12 @@ impl ControlPlane {
     /// The directory of the settings.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Where etcd keeps its data. A copy that was made while etcd was stopped is a backup; put back while
+    /// it is, a restored one.
+    pub fn etcd_data(&self) -> PathBuf {
+        self.directory.join(ETCD_DATA)
     }
 
     /// The programs it was made of.

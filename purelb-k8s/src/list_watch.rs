@@ -113,6 +113,7 @@ where
         source,
         decode,
         state: State::Unlisted,
+        is_doubtful: false,
         failures: 0,
         complaint: None,
     };
@@ -135,6 +136,9 @@ struct Watch<D> {
     /// Attempts since the last watch that lasted. One that ends soon counts, whatever it brought: a
     /// server that ends every watch after its first message is not to be asked without a pause.
     failures: u32,
+    /// Something went wrong since the server was last seen to be where we are: it may be another now, or
+    /// have another past.
+    is_doubtful: bool,
     /// What was last complained of.
     complaint: Option<ApiError>,
 }
@@ -144,8 +148,8 @@ enum State {
     Unlisted,
     /// Everything is known up to this version, and nothing is watched.
     Listed(String),
-    /// Changes since this version arrive.
-    Watching { version: String, began: Instant, lines: Lines },
+    /// Changes since this version arrive, until about `ends`.
+    Watching { version: String, began: Instant, ends: Instant, lines: Lines },
 }
 
 impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
@@ -155,6 +159,7 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
             match std::mem::replace(&mut self.state, State::Unlisted) {
                 State::Unlisted => match self.list().await {
                     Ok((objects, version)) => {
+                        self.is_doubtful = false;
                         self.state = State::Listed(version.clone());
                         return Step::Listed { objects, version };
                     }
@@ -165,13 +170,8 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
                     }
                     Err(error) => self.failed(error).await,
                 },
-                State::Listed(version) => match self.watch(&version).await {
-                    Ok(lines) => {
-                        self.state = State::Watching { version, began: Instant::now(), lines };
-                        if self.complaint.take().is_some() {
-                            tracing::info!(kind = self.source.name, "watching again");
-                        }
-                    }
+                State::Listed(version) => match self.resume(version.clone()).await {
+                    Ok(state) => self.state = state,
                     Err(error) if error.is_gone() => self.pause_if_failing().await,
                     Err(error) => {
                         if !is_answer(&error) {
@@ -180,13 +180,53 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
                         self.failed(error).await;
                     }
                 },
-                State::Watching { version, began, lines } => {
-                    if let Some(step) = self.receive(version, began, lines).await {
+                State::Watching { version, began, ends, lines } => {
+                    if let Some(step) = self.receive(version, began, ends, lines).await {
                         return step;
                     }
                 }
             }
         }
+    }
+
+    /// Watches on from `version`; lists anew if the server has never been there. It would not say so: a
+    /// watch from a version that is still to come begins, and leaves out all that happens until then.
+    async fn resume(&mut self, version: String) -> Result<State, ApiError> {
+        if self.is_doubtful {
+            let newest = self.newest().await?;
+            self.is_doubtful = false;
+            if is_older(&newest, &version) {
+                let kind = self.source.name;
+                tracing::warn!(
+                    kind,
+                    version,
+                    newest,
+                    "versions went back, as they do when a backup of the API is restored; listing anew"
+                );
+                return Ok(State::Unlisted);
+            }
+        }
+        let began = Instant::now();
+        let limit = self.server_timeout();
+        let lines = self.watch(&version, limit).await?;
+        if self.complaint.take().is_some() {
+            tracing::info!(kind = self.source.name, "watching again");
+        }
+        Ok(State::Watching { version, began, ends: began + limit, lines })
+    }
+
+    /// The version that the server is at.
+    async fn newest(&mut self) -> Result<String, ApiError> {
+        // Without a resourceVersion, as above; one object is as good as all.
+        let params = ListParams { limit: Some(1), ..ListParams::default() };
+        let (client, source) = (&self.client, &self.source);
+        let newest = async {
+            let request = Request::new(&source.path).list(&params)?;
+            let text = client.request_text(request).await?;
+            let page: Page<'_> = serde_json::from_str(&text)?;
+            Ok(page.metadata.resource_version)
+        };
+        within(source.pace.request, newest).await
     }
 
     async fn list(&mut self) -> Result<(Vec<T>, String), ApiError> {
@@ -214,11 +254,12 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
         within(source.pace.request, list).await
     }
 
-    async fn watch(&mut self, version: &str) -> Result<Lines, ApiError> {
+    /// Begins a watch that the server is to end after `limit`.
+    async fn watch(&mut self, version: &str, limit: Duration) -> Result<Lines, ApiError> {
         let params = WatchParams {
             label_selector: self.source.labels.clone(),
             field_selector: self.fields(),
-            timeout: u32::try_from(self.server_timeout().as_secs()).ok(),
+            timeout: u32::try_from(limit.as_secs()).ok(),
             ..WatchParams::default()
         };
         let request = Request::new(&self.source.path).watch(&params, version)?;
@@ -243,6 +284,7 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
         &mut self,
         version: String,
         began: Instant,
+        ends: Instant,
         mut lines: Lines,
     ) -> Option<Step<T>> {
         let (kind, idle) = (self.source.name, self.source.pace.idle);
@@ -255,19 +297,21 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
             Ok(end) => {
                 let error = end.and_then(Result::err).map(|error| chain(&error));
                 tracing::debug!(kind, error, "the watch ended");
+                self.is_doubtful |= error.is_some() || Instant::now() + IN_TIME < ends;
                 self.state = State::Listed(version);
                 self.pause_if_failing().await;
                 return None;
             }
             Err(_) => {
                 tracing::debug!(kind, ?idle, "nothing heard from the watch");
+                self.is_doubtful = true;
                 self.state = State::Listed(version);
                 return None;
             }
         };
         match self.step(&line) {
             Ok((version, step)) => {
-                self.state = State::Watching { version, began, lines };
+                self.state = State::Watching { version, began, ends, lines };
                 step
             }
             // The server no longer knows what came after our version: list again.
@@ -308,6 +352,7 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
             tracing::warn!(kind = self.source.name, %error, "cannot watch; trying again");
             self.complaint = Some(error);
         }
+        self.is_doubtful = true;
         self.failures = self.failures.max(1);
         self.pause_if_failing().await;
     }
@@ -362,8 +407,18 @@ fn is_answer(error: &ApiError) -> bool {
     error.code().is_some_and(|code| !matches!(code, 429 | 503))
 }
 
+/// Whether the first of two versions of one kind comes before the second. The API promises that they are
+/// numbers which grow (KEP-5504); where they are none, nobody can tell.
+fn is_older(version: &str, than: &str) -> bool {
+    let number = |text: &str| text.parse::<u128>().ok();
+    number(version).zip(number(than)).is_some_and(|(version, than)| version < than)
+}
+
 /// How many objects are asked for at once.
 const PAGE: u32 = 250;
+
+/// A watch that ends so much before its time ended as it should: the server counts whole seconds.
+const IN_TIME: Duration = Duration::from_secs(2);
 
 /// No watch is asked to end sooner: beginning one costs the server more than keeping it.
 const SHORTEST_WATCH: Duration = Duration::from_secs(60);

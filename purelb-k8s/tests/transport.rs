@@ -287,6 +287,30 @@ async fn a_version_that_the_server_never_heard_of_means_a_new_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_broke_off_goes_on_only_where_the_server_has_been() {
+    let (client, server) = server([
+        list("500", json!([])),
+        (200, json!([])),
+        list("501", json!([])),
+        (200, json!([])),
+        list("20", json!([named("other")])),
+        list("20", json!([])),
+    ]);
+    let mut events = leases::watch(client, "purelb", leases::pace(Duration::from_secs(5)));
+    for wanted in [500, 20] {
+        let Some(LeaseEvent::Listed { version, .. }) = events.next().await else { panic!() };
+        assert_eq!(version, Version(wanted));
+    }
+    let asked = server.await.unwrap();
+    let has = |number: usize, text: &str| asked[number].query.contains(text);
+    assert!(has(1, "resourceVersion=500") && has(3, "resourceVersion=500"), "{asked:?}");
+    for look in [2, 4] {
+        assert!(has(look, "limit=1") && !has(look, "resourceVersion"), "{asked:?}");
+    }
+    assert!(has(5, "labelSelector"), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unreachable_server_is_asked_again_within_a_third_of_the_lease() {
     let (client, server) = server([
         list("5", json!([])),
@@ -296,6 +320,7 @@ async fn an_unreachable_server_is_asked_again_within_a_third_of_the_lease() {
         refusal(503),
         refusal(503),
         refusal(503),
+        list("5", json!([])),
         (
             200,
             json!([{ "type": "BOOKMARK", "object": {
@@ -311,5 +336,7 @@ async fn an_unreachable_server_is_asked_again_within_a_third_of_the_lease() {
     assert_eq!(events.next().await, Some(LeaseEvent::Bookmark(Version(6))));
     assert!(begun.elapsed() < 5 * duration / 3, "{:?}", begun.elapsed());
     let asked = server.await.unwrap();
-    assert!(asked[1..].iter().all(|asked| asked.query.contains("resourceVersion=5")), "{asked:?}");
+    let watches: Vec<_> = asked.iter().filter(|asked| asked.query.contains("watch")).collect();
+    assert_eq!(watches.len(), 2, "{asked:?}");
+    assert!(watches.iter().all(|asked| asked.query.contains("resourceVersion=5")), "{asked:?}");
 }

@@ -1,6 +1,7 @@
 //! Labs of real programs on the in-memory API.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use purelb_cli::lab::client::ObjectPath;
@@ -10,6 +11,7 @@ use purelb_cli::lab::observe::{Glance, places, wait_until};
 use purelb_cli::lab::state::Labs;
 use purelb_cli::lab::stop::Stop;
 use purelb_cli::lab::{require, samples};
+use purelb_k8s::control_plane;
 
 use super::DEADLINE;
 
@@ -19,11 +21,30 @@ static ONE_LAB: Mutex<()> = Mutex::new(());
 /// Runs `test` on a lab whose agents are configured by these fields of `spec.local` and serve their
 /// subnets, unless something is missing here.
 pub(crate) fn with_agents(local: &str, test: impl FnOnce(&mut Cluster)) {
+    build(|| Some(Blueprint::default()), local, test);
+}
+
+/// The same on a real control plane, unless there is none.
+pub(crate) fn with_control_plane(local: &str, test: impl FnOnce(&mut Cluster)) {
+    let blueprint = || {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let assets = Some(control_plane::require::assets(&workspace)?);
+        Some(Blueprint { assets, ..Blueprint::default() })
+    };
+    build(blueprint, local, test);
+}
+
+fn build(
+    blueprint: impl FnOnce() -> Option<Blueprint>,
+    local: &str,
+    test: impl FnOnce(&mut Cluster),
+) {
     require::privileged(|| {
         let _alone = ONE_LAB.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(blueprint) = blueprint() else { return };
         let directory = Labs::of_this_user().and_then(|labs| labs.start()).unwrap();
         let blueprint =
-            Blueprint { purelb: Some(env!("CARGO_BIN_EXE_purelb").into()), ..Blueprint::default() };
+            Blueprint { purelb: Some(env!("CARGO_BIN_EXE_purelb").into()), ..blueprint };
         let mut cluster = Cluster::build(directory, None, &Stop::default(), blueprint).unwrap();
         let agent = format!(
             "{{apiVersion: purelb.io/v2, kind: LBNodeAgent, metadata: {{name: default, \

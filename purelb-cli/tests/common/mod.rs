@@ -32,3 +32,11 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     })
     .await;
 }
+
+/// The processor time that a process has used, in hundredths of a second.
+pub(crate) fn processor_time(id: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
+    // The name, in brackets, may have spaces in it; utime and stime are the 14th and 15th of proc(5).
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}

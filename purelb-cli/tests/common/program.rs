@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::{in_time, until};
+use super::{in_time, processor_time, until};
 
 /// A running program; dropping it kills it.
 pub(crate) struct Program {
@@ -77,10 +77,7 @@ impl Program {
 
     /// The processor time that it has used, in hundredths of a second.
     pub(crate) fn processor_time(&self) -> u64 {
-        let stat = format!("/proc/{}/stat", self.pid().as_raw_nonzero());
-        let stat = std::fs::read_to_string(stat).expect("it runs");
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+        processor_time(self.child.id().expect("it still runs"))
     }
 
     pub(crate) async fn end(mut self) -> ExitStatus {

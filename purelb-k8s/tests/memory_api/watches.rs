@@ -179,6 +179,16 @@ async fn a_version_that_has_not_happened_is_too_large_for_a_list() {
 }
 
 #[tokio::test]
+async fn a_watch_from_a_version_that_has_not_happened_leaves_out_all_until_then() {
+    let Some(cluster) = Cluster::any().await else { return };
+    let services: Api<Service> = cluster.api();
+    let params = WatchParams::default().timeout(2);
+    let mut events = watch(&services, &params, "999999999").await;
+    cluster.load_balancer("web").await;
+    assert_eq!(next(&mut events).await, "the end");
+}
+
+#[tokio::test]
 async fn a_streaming_list_ends_with_a_bookmark_that_says_so() {
     let Some(cluster) = Cluster::any().await else { return };
     cluster.load_balancer("web").await;

@@ -1,9 +1,8 @@
 //! The world around a node agent: the kernel, the Kubernetes API, signals, people.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use purelb_core::host::Family;
 use purelb_core::kernel::{KernelAction, KernelOutcome};
 use purelb_core::lease::{LeaseEvent, LeaseWrite, WriteResult};
 use purelb_core::membership::Settings;
-use purelb_core::name::{NodeName, ServiceKey, Uid};
+use purelb_core::name::{NodeName, Uid};
 use purelb_core::node::{Action, ClusterAction, Event, NodeAgent, NodeNotice};
 use purelb_core::notice::{Level, Notice, Regarding};
 use purelb_core::store::Change;
@@ -28,7 +27,8 @@ use tracing::{debug, error, info, warn};
 
 use super::announcements::Announcements;
 use crate::driver::{Host, Input, Question};
-use crate::telemetry::agent::{AgentMetrics, Announced, Conflict, OfFamily, Reason};
+use crate::telemetry::agent::{AgentMetrics, Conflict, OfFamily, Reason};
+use crate::telemetry::announced::AnnouncedGauge;
 use crate::telemetry::server::Readiness;
 
 /// A sleep of the machine shorter than this is how clocks are read, not a sleep.
@@ -65,7 +65,7 @@ pub(super) struct World {
     /// When to give up stopping in order.
     stop_by: Option<Instant>,
     /// What the gauge of announced addresses shows.
-    announced: BTreeMap<ServiceKey, BTreeSet<IpAddr>>,
+    announced: AnnouncedGauge,
     recorder: Recorder,
     worker: Option<notice::Worker>,
     metrics: AgentMetrics,
@@ -97,12 +97,7 @@ impl World {
     ) -> io::Result<Self> {
         let (recorder, worker) =
             notice::recorder(client.clone(), "purelb-lbnodeagent", settings.node.as_str());
-        let watches = SelectAll::from_iter([
-            watch::services(client.clone()).map(Event::Services).boxed(),
-            watch::service_groups(client.clone(), namespace).map(Event::Groups).boxed(),
-            watch::lb_node_agents(client.clone(), namespace).map(Event::Agents).boxed(),
-            watch::node(client.clone(), &settings.node).map(Event::Node).boxed(),
-        ]);
+        let watches = watch_objects(&client, namespace, &settings.node);
         let leases = watch_leases(&client, namespace, settings.duration);
         Ok(Self {
             client,
@@ -123,7 +118,7 @@ impl World {
             ],
             questions,
             stop_by: None,
-            announced: BTreeMap::new(),
+            announced: AnnouncedGauge::new(metrics.announced.clone(), settings.node.clone()),
             recorder,
             worker: Some(worker),
             metrics,
@@ -144,15 +139,22 @@ impl World {
     fn cluster(&mut self, action: ClusterAction) {
         match action {
             ClusterAction::Announce(write) => self.announcements.push(write),
-            ClusterAction::ListLeases => {
-                self.leases = watch_leases(&self.client, &self.namespace, self.lease_duration);
-            }
+            ClusterAction::ListLeases => self.list_anew(),
             ClusterAction::UnwatchEndpoints => self.endpoints = None,
-            ClusterAction::WatchEndpoints => {
-                let stream = watch::endpoints(self.client.clone());
-                self.endpoints = Some(stream.map(Event::Endpoints).boxed());
-            }
+            ClusterAction::WatchEndpoints => self.endpoints = Some(watch_endpoints(&self.client)),
             ClusterAction::WriteLease(write) => self.write_lease(write),
+        }
+    }
+
+    /// The leases have another history, so everything else has.
+    fn list_anew(&mut self) {
+        warn!(
+            "the leases went back, as they do when a backup of the API is restored: listing all anew"
+        );
+        self.leases = watch_leases(&self.client, &self.namespace, self.lease_duration);
+        self.watches = watch_objects(&self.client, &self.namespace, &self.node);
+        if self.endpoints.is_some() {
+            self.endpoints = Some(watch_endpoints(&self.client));
         }
     }
 
@@ -283,8 +285,7 @@ impl World {
         match notice {
             NodeNotice::Announced { ip, service, .. } => {
                 self.metrics.additions.inc();
-                self.metrics.announced.get_or_create(&self.announced(&service.key, ip)).set(1);
-                self.announced.entry(service.key.clone()).or_default().insert(*ip);
+                self.announced.add(&service.key, *ip);
             }
             NodeNotice::Identified { family, .. } => {
                 self.metrics.unidentified.get_or_create(&of(family)).set(0);
@@ -294,10 +295,7 @@ impl World {
                 self.metrics.unidentified.get_or_create(&of(family)).set(value);
             }
             NodeNotice::Withheld { ip, service, .. } => {
-                self.metrics.announced.remove(&self.announced(&service.key, ip));
-                if let Some(ips) = self.announced.get_mut(&service.key) {
-                    ips.remove(ip);
-                }
+                self.announced.remove(&service.key, *ip);
             }
             NodeNotice::Conflict { ip, interface, mac, service: _ } => {
                 let conflict = Conflict::new(*ip, interface, Some(*mac));
@@ -313,10 +311,11 @@ impl World {
                 self.metrics.conflicts.remove(&Conflict::new(*ip, interface, None));
             }
             NodeNotice::Unserved { ip, service, why: _ } => {
-                self.metrics.unserved.get_or_create(&self.announced(&service.key, ip)).set(1);
+                let labels = self.announced.labels(&service.key, *ip);
+                self.metrics.unserved.get_or_create(&labels).set(1);
             }
             NodeNotice::ServedAgain { ip, service } => {
-                self.metrics.unserved.remove(&self.announced(&service.key, ip));
+                self.metrics.unserved.remove(&self.announced.labels(&service.key, *ip));
             }
             NodeNotice::Configured { .. }
             | NodeNotice::Confirmed { .. }
@@ -329,30 +328,14 @@ impl World {
         }
     }
 
-    /// The labels of an address in the gauge of what this node announces.
-    fn announced(&self, service: &ServiceKey, ip: &IpAddr) -> Announced {
-        let (service, node) = (service.to_string(), self.node.to_string());
-        Announced { service, node, ip: ip.to_string() }
-    }
-
-    /// Drops the series of Services that are gone.
-    fn forget(&mut self, is_gone: impl Fn(&ServiceKey) -> bool) {
-        let gone: Vec<_> = self.announced.keys().filter(|key| is_gone(key)).cloned().collect();
-        for service in gone {
-            for ip in self.announced.remove(&service).unwrap_or_default() {
-                self.metrics.announced.remove(&self.announced(&service, &ip));
-            }
-        }
-    }
-
     /// Notes what this world itself needs of a fact.
     fn note(&mut self, event: &Event) {
         if let Event::Services(change) = event {
             match change {
-                Change::Deleted(key) => self.forget(|service| service == key),
+                Change::Deleted(key) => self.announced.retain(|service| service != key),
                 Change::Listed(services) => {
                     let there: BTreeSet<_> = services.iter().map(|service| &service.key).collect();
-                    self.forget(|service| !there.contains(service));
+                    self.announced.retain(|service| there.contains(service));
                 }
                 Change::Updated(_) => {}
             }
@@ -471,6 +454,24 @@ impl Host for World {
 
 fn watch_leases(client: &Client, namespace: &str, duration: Duration) -> BoxStream<'static, Event> {
     leases::watch(client.clone(), namespace, leases::pace(duration)).map(Event::Leases).boxed()
+}
+
+fn watch_endpoints(client: &Client) -> BoxStream<'static, Event> {
+    watch::endpoints(client.clone()).map(Event::Endpoints).boxed()
+}
+
+/// Everything that is watched all the time, but leases.
+fn watch_objects(
+    client: &Client,
+    namespace: &str,
+    node: &NodeName,
+) -> SelectAll<BoxStream<'static, Event>> {
+    SelectAll::from_iter([
+        watch::services(client.clone()).map(Event::Services).boxed(),
+        watch::service_groups(client.clone(), namespace).map(Event::Groups).boxed(),
+        watch::lb_node_agents(client.clone(), namespace).map(Event::Agents).boxed(),
+        watch::node(client.clone(), node).map(Event::Node).boxed(),
+    ])
 }
 
 async fn until(at: Option<Instant>) {
