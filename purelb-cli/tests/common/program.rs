@@ -27,14 +27,17 @@ impl Program {
         args: &[&str],
         env: &[(&str, &str)],
     ) -> Self {
+        let mut command = Command::new(executable);
+        command.arg("--kubeconfig").arg(kubeconfig).args(args).env_clear();
+        command.envs(env.iter().copied());
+        Self::run(command)
+    }
+
+    /// Runs a command that ends in the arguments of one of our programs.
+    pub(crate) fn run(mut command: Command) -> Self {
         let port = free_port();
-        let mut child = Command::new(executable)
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
+        let mut child = command
             .args(["--host", "127.0.0.1", "--port", &port.to_string()])
-            .args(args)
-            .env_clear()
-            .envs(env.iter().copied())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
