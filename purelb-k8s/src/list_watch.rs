@@ -172,7 +172,10 @@ impl<T, D: Fn(&RawValue) -> Option<T>> Watch<D> {
                 },
                 State::Listed(version) => match self.resume(version.clone()).await {
                     Ok(state) => self.state = state,
-                    Err(error) if error.is_gone() => self.pause_if_failing().await,
+                    Err(error) if error.is_gone() => {
+                        tracing::debug!(kind = self.source.name, %error, "listing again");
+                        self.pause_if_failing().await;
+                    }
                     Err(error) => {
                         if !is_answer(&error) {
                             self.state = State::Listed(version);

@@ -98,6 +98,11 @@ impl Proxy {
     /// headers that it came with.
     pub(crate) async fn start(upstream: Client) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::serve(listener, upstream)
+    }
+
+    /// The same at a listener, which may be in another network namespace.
+    pub(crate) fn serve(listener: TcpListener, upstream: Client) -> Self {
         let address = listener.local_addr().expect("a bound socket");
         let shared = Arc::new(Shared {
             upstream,
