@@ -1,13 +1,14 @@
-//! Names and keys. Newtypes, so that one cannot be taken for another.
+//! Names and keys. Newtypes, so that one cannot be taken for another; copies share their text.
 
 use std::fmt;
+use std::sync::Arc;
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.
@@ -18,13 +19,13 @@ macro_rules! name {
 
         impl From<&str> for $name {
             fn from(name: &str) -> Self {
-                Self(name.to_owned())
+                Self(name.into())
             }
         }
 
         impl From<String> for $name {
             fn from(name: String) -> Self {
-                Self(name)
+                Self(name.into())
             }
         }
 
@@ -58,6 +59,10 @@ name!(
     ResourceVersion
 );
 name!(
+    /// A Service, by its name in its namespace.
+    ServiceName
+);
+name!(
     /// The value of `purelb.io/allow-shared-ip`: Services with equal keys may share an address.
     SharingKey
 );
@@ -73,12 +78,12 @@ pub struct ServiceKey {
     /// Its namespace.
     pub namespace: Namespace,
     /// Its name there.
-    pub name: String,
+    pub name: ServiceName,
 }
 
 impl ServiceKey {
     /// The Service `name` in `namespace`.
-    pub fn new(namespace: impl Into<Namespace>, name: impl Into<String>) -> Self {
+    pub fn new(namespace: impl Into<Namespace>, name: impl Into<ServiceName>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
 }

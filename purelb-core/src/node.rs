@@ -206,6 +206,7 @@ struct Want {
 impl Want {
     fn add(&mut self, service: &ServiceKey) {
         if let Err(place) = self.services.binary_search(service) {
+            self.services.reserve_exact(1);
             self.services.insert(place, service.clone());
         }
     }

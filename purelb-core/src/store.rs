@@ -33,7 +33,8 @@ pub enum Change<T: Object> {
 /// The objects of one kind as last observed.
 #[derive(Clone, Debug)]
 pub struct Store<T: Object> {
-    objects: BTreeMap<T::Key, T>,
+    /// Boxed: a map of large values is half empty.
+    objects: BTreeMap<T::Key, Box<T>>,
     listed: bool,
 }
 
@@ -55,7 +56,7 @@ impl<T: Object> Store<T> {
             Change::Listed(objects) => {
                 self.listed = true;
                 let new: BTreeMap<_, _> =
-                    objects.into_iter().map(|object| (object.key(), object)).collect();
+                    objects.into_iter().map(|object| (object.key(), Box::new(object))).collect();
                 let old = std::mem::replace(&mut self.objects, new);
                 let gone = old.keys().filter(|key| !self.objects.contains_key(key)).cloned();
                 let changed =
@@ -66,18 +67,18 @@ impl<T: Object> Store<T> {
             }
             Change::Updated(object) => {
                 let key = object.key();
-                if self.objects.get(&key) == Some(&object) {
+                if self.get(&key) == Some(&object) {
                     return Vec::new();
                 }
-                self.objects.insert(key.clone(), object);
+                self.objects.insert(key.clone(), Box::new(object));
                 vec![key]
             }
         }
     }
 
-    /// Everything observed, once all of it has been listed; `None` before.
-    pub fn listed(&self) -> Option<&BTreeMap<T::Key, T>> {
-        self.listed.then_some(&self.objects)
+    /// Everything observed in key order, once all of it has been listed; `None` before.
+    pub fn listed(&self) -> Option<impl ExactSizeIterator<Item = &T>> {
+        self.listed.then(|| self.objects.values().map(Box::as_ref))
     }
 
     /// Whether the kind has been listed once.
@@ -87,12 +88,12 @@ impl<T: Object> Store<T> {
 
     /// One object, whether or not the listing is complete.
     pub fn get(&self, key: &T::Key) -> Option<&T> {
-        self.objects.get(key)
+        self.objects.get(key).map(Box::as_ref)
     }
 
     /// All objects observed so far in key order, whether or not the listing is complete.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.objects.values()
+        self.objects.values().map(Box::as_ref)
     }
 }
 
@@ -117,7 +118,7 @@ mod tests {
         assert_eq!(store.apply(Change::Updated(Thing("a", 1))), ["a"]);
         assert!(store.listed().is_none());
         assert_eq!(store.apply(Change::Listed(vec![Thing("a", 1)])), [] as [&str; 0]);
-        assert_eq!(store.listed().map(BTreeMap::len), Some(1));
+        assert_eq!(store.listed().map(|all| all.len()), Some(1));
     }
 
     #[test]

@@ -254,7 +254,7 @@ fn event_name(about: &About, now: Timestamp) -> String {
     let name = match about {
         About::LbNodeAgent { name, .. } => name,
         About::Node(name) => name.as_str(),
-        About::Service { key, .. } => &key.name,
+        About::Service { key, .. } => key.name.as_str(),
         About::ServiceGroup { name, .. } => name.as_str(),
     };
     format!("{}.{:x}", shortened_to(name, 220), now.as_nanosecond())

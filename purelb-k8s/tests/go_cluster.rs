@@ -29,7 +29,7 @@ fn items<T: DeserializeOwned>(file: &str) -> Vec<T> {
 fn services() -> BTreeMap<String, Service> {
     let all: Vec<core::Service> = items("services.yaml");
     let services = all.iter().map(convert::service::service);
-    services.map(|service| (service.key.name.clone(), service)).collect()
+    services.map(|service| (service.key.name.to_string(), service)).collect()
 }
 
 fn texts(service: &Service) -> Vec<String> {
@@ -42,7 +42,7 @@ fn services_keep_their_addresses_and_say_whose_they_are() {
     let branded: Vec<_> = services
         .values()
         .filter(|service| service.is_branded())
-        .map(|service| &*service.key.name)
+        .map(|service| service.key.name.as_str())
         .collect();
     assert_eq!(
         branded,

@@ -100,9 +100,11 @@ fn named(name: &str) -> Value {
 
 fn names(change: &Change<Service>) -> Vec<&str> {
     match change {
-        Change::Listed(services) => services.iter().map(|service| &*service.key.name).collect(),
-        Change::Updated(service) => vec![&service.key.name],
-        Change::Deleted(key) => vec![&key.name],
+        Change::Listed(services) => {
+            services.iter().map(|service| service.key.name.as_str()).collect()
+        }
+        Change::Updated(service) => vec![service.key.name.as_str()],
+        Change::Deleted(key) => vec![key.name.as_str()],
     }
 }
 

@@ -289,7 +289,7 @@ fn the_first_address_of_a_shared_prefix_goes_alone() {
         let services = ["198.51.100.1", "198.51.100.2", "198.51.100.3"]
             .map(|address| service(address, &[address]));
         let mut node = start(services.to_vec());
-        node.until(|_| services.iter().all(|s| has("kube-lb0", &s.key.name))).await;
+        node.until(|_| services.iter().all(|s| has("kube-lb0", s.key.name.as_str()))).await;
         let additions = node.additions();
         let mut first = services[0].clone();
         first.ingress.clear();

@@ -128,7 +128,7 @@ fn lines(service: &Service, engine: &Engine, snapshot: &Snapshot) -> Vec<Service
     };
     let line = |ip: Option<IpAddr>| ServiceLine {
         namespace: service.key.namespace.to_string(),
-        name: service.key.name.clone(),
+        name: service.key.name.to_string(),
         ip,
         group: service.annotations.allocated_from.clone(),
         kind: service.annotations.pool_type.clone(),

@@ -33,6 +33,8 @@ pub struct Assignment {
     pub remarks: Vec<Remark>,
     /// A sidecar is to be asked for its addresses.
     pub ask: Option<Ask>,
+    /// The group of which some range had no address left for it, though it is not refused.
+    pub scarce: Option<GroupName>,
 }
 
 /// A sidecar is to be asked.
@@ -76,6 +78,7 @@ pub fn assign(service: &Service, facts: Facts<'_>) -> Assignment {
         refusal: None,
         remarks: Vec::new(),
         ask: None,
+        scarce: None,
     };
     drop_what_no_longer_fits(service, facts, &mut assignment);
     if !service.has_cluster_ip {
@@ -357,6 +360,7 @@ fn extend_every_range(
         return Err(reason.unwrap_or_else(|| pick::why_none(group, Family::V4, facts)));
     }
     assignment.how = How::Multi { partial: added.partial };
+    assignment.scarce = added.partial.then(|| group.name.clone());
     assignment.held.extend(added.found);
     Ok(())
 }

@@ -55,7 +55,7 @@ impl Allocator {
 
     /// Makes a decision so: in the ledger, in what people are told, and in the API.
     fn apply(&mut self, key: &ServiceKey, assignment: Assignment, now: Instant) {
-        let Assignment { held, how, dropped, refusal, remarks, ask } = assignment;
+        let Assignment { held, how, dropped, refusal, remarks, ask, scarce } = assignment;
         let Some(record) = self.records.get_mut(key) else { return };
         record.is_managed = true;
         let uid = record.uid.clone();
@@ -82,7 +82,7 @@ impl Allocator {
                 refusal
             }
         };
-        self.wait_for_cure(key, refusal.as_ref(), how);
+        self.wait_for_cure(key, refusal.as_ref(), scarce);
         self.refuse(key, refusal);
         self.remark(key, remarks);
         let Some(service) = self.services.get(key) else { return };
@@ -96,19 +96,19 @@ impl Allocator {
     }
 
     /// Notes what has to become free before the Service can get more.
-    fn wait_for_cure(&mut self, key: &ServiceKey, refusal: Option<&Refusal>, how: How) {
+    fn wait_for_cure(
+        &mut self,
+        key: &ServiceKey,
+        refusal: Option<&Refusal>,
+        scarce: Option<GroupName>,
+    ) {
         let Some(record) = self.records.get(key) else { return };
         let of = |ip: IpAddr| self.catalog.find(ip).map(|(group, _)| group.name.clone());
         let group = match refusal {
             Some(Refusal::Exhausted { group, .. }) => Some(group.clone()),
             Some(Refusal::PortConflict { ip, .. } | Refusal::RequestHeld { ip, .. }) => of(*ip),
             Some(_) => None,
-            None if how == (How::Multi { partial: true }) => {
-                let owner = self.ledger.owner(&record.uid);
-                let first = owner.and_then(|owner| owner.held().first());
-                first.and_then(|held| group_of(held, &self.catalog))
-            }
-            None => None,
+            None => scarce,
         };
         let old = record.waits_for.clone();
         self.wait_for(key, &old, group.as_ref());

@@ -84,7 +84,7 @@ mod tests {
 
     fn names(services: &[Service]) -> Vec<String> {
         let growing = BTreeSet::from([GroupName::from("spread")]);
-        unsettled(services, &growing, true).into_iter().map(|key| key.name).collect()
+        unsettled(services, &growing, true).into_iter().map(|key| key.name.to_string()).collect()
     }
 
     #[test]

@@ -155,7 +155,7 @@ pub(super) fn kind_of(service: &Service) -> ServiceKind {
         ServiceKind::Remote,
         ServiceKind::Shared,
     ];
-    let is_of = |kind: &ServiceKind| service.key.name.starts_with(word(*kind));
+    let is_of = |kind: &ServiceKind| service.key.name.as_str().starts_with(word(*kind));
     kinds.into_iter().find(is_of).unwrap_or(ServiceKind::Plain)
 }
 

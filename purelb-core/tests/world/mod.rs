@@ -203,7 +203,7 @@ impl World {
         match action {
             ClusterAction::Announce(write) => {
                 for (family, value) in write.values {
-                    self.claims.insert((write.service.name.clone(), family), value);
+                    self.claims.insert((write.service.name.to_string(), family), value);
                 }
             }
             ClusterAction::ListLeases => self.lists_asked_for += 1,

@@ -116,12 +116,13 @@ impl World {
 
     /// The fact that what is known of the cluster's own addresses has changed, if it has.
     fn changed_settings(&mut self) -> Option<Event> {
-        let nodes = self.nodes.listed()?;
-        let pods = nodes.values().flat_map(|node| &node.pod_ranges);
+        self.nodes.is_listed().then_some(())?;
+        let pods = self.nodes.iter().flat_map(|node| &node.pod_ranges);
         let pods = pods.map(|net| (*net, ClusterRange::Pods));
         let services = self.service_ranges.iter().map(|net| (*net, ClusterRange::Services));
-        let addresses = nodes
-            .values()
+        let addresses = self
+            .nodes
+            .iter()
             .flat_map(|node| node.addresses.iter().map(|ip| (*ip, node.name.clone())));
         let settings = Settings {
             default_announcer: self.settings.default_announcer,
