@@ -14,6 +14,7 @@
 //!   addresses and routes as `ip` prints them, announcing frames, answers to a client.
 //! * [`witness`]: who answers for which address on the wire, many times a second.
 //! * [`traffic`]: clients that ask on and on, and count.
+//! * [`routing`]: BIRD and its like, on the nodes and in the router.
 //! * [`demo`], [`story`]: the half-minute tour.
 //! * [`campaign`]: failures by the hundred, before that witness.
 //! * [`mod@bench`]: what it all costs, and how fast it is.
@@ -38,6 +39,7 @@ pub mod process;
 #[doc(hidden)]
 pub mod require;
 pub mod responder;
+pub mod routing;
 pub mod samples;
 pub mod state;
 pub mod stop;

@@ -15,6 +15,7 @@ use crate::lab::bench::{self, BenchError, Case, Row};
 use crate::lab::campaign::{Plan, Setup, Verdict, campaign};
 use crate::lab::cluster::{Blueprint, Cluster, ClusterError};
 use crate::lab::demo::{Outcome, demo};
+use crate::lab::routing::Software;
 use crate::lab::state::{Directory, Labs};
 use crate::lab::stop::Stop;
 use crate::lab::{ip, join, privilege, samples};
@@ -60,6 +61,9 @@ enum Command {
         /// kube-apiserver, kube-proxy and kubectl, such as .ci/control-plane builds
         #[arg(long, value_name = "DIR")]
         assets: Option<PathBuf>,
+        /// Let the router learn the way to the nodes from routing software, which is to be installed
+        #[arg(long, value_enum, value_name = "SOFTWARE")]
+        routing: Option<Software>,
     },
     /// Run a command inside a running lab: purelb lab exec node1 -- ip addr show dev kube-lb0
     Exec {
@@ -129,8 +133,8 @@ pub fn run(lab: Lab) -> ExitCode {
         Command::Bench { cases, assets, logs } => prepare()
             .and_then(|directory| time(&directory, cases, assets.as_deref(), logs))
             .map_or_else(|code| code, |()| ExitCode::SUCCESS),
-        Command::Up { logs, assets } => prepare()
-            .and_then(|directory| up(directory, logs, assets.as_deref()))
+        Command::Up { logs, assets, routing } => prepare()
+            .and_then(|directory| up(directory, logs, assets.as_deref(), routing))
             .map_or_else(|code| code, |()| ExitCode::SUCCESS),
         Command::Exec { place, command, which } => {
             match Labs::of_this_user().and_then(|labs| labs.find(which.lab)) {
@@ -200,15 +204,28 @@ fn time(
     }
 }
 
-fn up(directory: Directory, logs: Option<PathBuf>, assets: Option<&Path>) -> Result<(), ExitCode> {
+fn up(
+    directory: Directory,
+    logs: Option<PathBuf>,
+    assets: Option<&Path>,
+    routing: Option<Software>,
+) -> Result<(), ExitCode> {
     let stop = Stop::default();
     let assets = assets.map(Assets::in_directory).transpose().map_err(|error| complain(&error))?;
-    let blueprint = Blueprint { pods: assets.is_some(), assets, ..Blueprint::default() };
+    let blueprint = Blueprint { pods: assets.is_some(), assets, routing, ..Blueprint::default() };
     let mut cluster = match start(directory, logs, &stop, blueprint) {
         Ok(cluster) => cluster,
         Err(_) if stop.is_requested() => return Ok(()),
         Err(error) => return Err(complain(&error)),
     };
+    let learnt = cluster.routing().map(|routing| {
+        format!(
+            "\n    kubectl apply --server-side -f deploy/samples/service-routed.yaml\
+             \n    purelb lab exec router -- ip route\
+             \n    purelb lab exec router -- {}",
+            routing.question()
+        )
+    });
     let words = format!(
         "The lab is up: {places}.\n\
          \n\
@@ -218,13 +235,14 @@ fn up(directory: Directory, logs: Option<PathBuf>, assets: Option<&Path>) -> Res
          \n    kubectl get services\
          \n    purelb lab exec node1 -- ip addr show dev eth0\
          \n    purelb lab exec node1 -- ip addr show dev kube-lb0\
-         \n    purelb lab exec client -- curl http://192.0.2.240/\n\
+         \n    purelb lab exec client -- curl http://192.0.2.240/{learnt}\n\
          \n\
          The logs are in {logs}.\n\
          Ctrl-C, or `purelb lab down`, ends it.",
         places = cluster.places().join(", "),
         kubeconfig = cluster.kubeconfig().display(),
         logs = cluster.logs().display(),
+        learnt = learnt.unwrap_or_default(),
     );
     // Without a reader the lab is of as much use.
     let _ = writeln!(std::io::stdout(), "{words}");

@@ -239,6 +239,9 @@ impl ObjectPath {
             "ServiceGroup" => format!("/apis/purelb.io/v2/namespaces/{namespace}/servicegroups"),
             "Lease" => format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"),
             "LBNodeAgent" => format!("/apis/purelb.io/v2/namespaces/{namespace}/lbnodeagents"),
+            "EndpointSlice" => {
+                format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices")
+            }
             _ => return Err(ClientError::Kind(kind)),
         };
         let Some(name) = name else {

@@ -18,6 +18,7 @@ use super::namespace::Namespace;
 use super::pods::{self, Pod};
 use super::process::{Image, Launch, Program};
 use super::responder;
+use super::routing::{Routing, RoutingError, Software};
 use super::state::{Directory, State, StateError};
 use super::stop::Stop;
 use super::topology::{Topology, TopologyError};
@@ -48,6 +49,7 @@ pub struct Cluster {
     allocator: Option<Program>,
     agents: Vec<Option<Program>>,
     proxies: Vec<Program>,
+    routing: Option<Routing>,
     api: Api,
     pods: Vec<Pod>,
     topology: Topology,
@@ -71,6 +73,8 @@ pub struct Blueprint {
     pub purelb: Option<PathBuf>,
     /// A directory with `allocator` and `lbnodeagent`, to run these instead.
     pub daemons: Option<PathBuf>,
+    /// What teaches the router the way to the nodes; without, it knows it from the beginning.
+    pub routing: Option<Software>,
 }
 
 /// Why there is no cluster.
@@ -88,6 +92,9 @@ pub enum ClusterError {
     /// The lab cannot leave word of itself.
     #[error(transparent)]
     State(#[from] StateError),
+    /// No routing daemon could be started.
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
     /// Something else of the system failed.
     #[error("cannot {what}: {source}")]
     System {
@@ -157,11 +164,17 @@ impl Cluster {
             .and_then(|()| fs::write(directory.join(PROXY_KUBECONFIG), api.kubeconfig_of_proxy()))
             .map_err(failed("write a kubeconfig"))?;
 
+        let routing = blueprint
+            .routing
+            .map(|software| Routing::start(software, &topology, directory.join("routing"), &logs));
+        let routing = routing.transpose()?;
+
         let agents = topology.nodes().iter().map(|_| None).collect();
         let cluster = Self {
             allocator: None,
             agents,
             proxies: Vec::new(),
+            routing,
             api,
             pods,
             topology,
@@ -223,6 +236,11 @@ impl Cluster {
         &self.pods
     }
 
+    /// The routing daemons, if there are any.
+    pub fn routing(&self) -> Option<&Routing> {
+        self.routing.as_ref()
+    }
+
     /// What the lab's own tasks run on.
     pub fn background(&self) -> &Background {
         &self.background
@@ -279,7 +297,8 @@ impl Cluster {
     pub fn fallen(&mut self) -> Option<(String, ExitStatus)> {
         let proxies = self.proxies.iter_mut();
         let programs = self.allocator.iter_mut().chain(self.agents.iter_mut().flatten());
-        programs.chain(proxies).find_map(|program| {
+        let routing = self.routing.iter_mut().flat_map(Routing::programs);
+        programs.chain(proxies).chain(routing).find_map(|program| {
             let status = program.has_ended().ok().flatten()?;
             Some((program.name().to_owned(), status))
         })
@@ -331,6 +350,7 @@ impl Cluster {
         self.allocator = None;
         self.agents.fill_with(|| None);
         self.proxies.clear();
+        self.routing = None;
         problems
     }
 

@@ -66,6 +66,17 @@ pub struct Route {
     /// The link it leaves by; none when several next hops share the route.
     #[serde(rename = "dev", default)]
     pub link: Option<String>,
+    /// The next hops that share the route, if there are several.
+    #[serde(rename = "nexthops", default)]
+    pub next_hops: Vec<NextHop>,
+}
+
+/// One of several next hops of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct NextHop {
+    /// The neighbour that the packets go to.
+    #[serde(default)]
+    pub gateway: Option<IpAddr>,
 }
 
 /// An address and the link it was found on.
@@ -216,6 +227,8 @@ mod tests {
         let routes: Vec<Route> = serde_json::from_str(text).unwrap();
         assert_eq!(routes[0].gateway, Some("192.0.2.1".parse().unwrap()));
         assert_eq!((routes[1].destination.as_str(), &routes[1].link), ("198.51.100.0/24", &None));
+        let [hop] = &routes[1].next_hops[..] else { panic!("one next hop expected") };
+        assert_eq!(hop.gateway, Some("192.0.2.11".parse().unwrap()));
     }
 
     #[test]

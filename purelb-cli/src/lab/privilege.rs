@@ -59,6 +59,14 @@ pub fn has_capabilities() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(NEEDED))
 }
 
+/// Whether the kernel takes this process for one of the machine's own administrators: root of a user
+/// namespace may neither become other users nor have sockets with buffers above the system's limit.
+pub fn is_of_the_machine() -> bool {
+    // user_namespaces(7): the first namespace maps every id to itself.
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    has_capabilities() && map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// Moves the calling thread (for a user namespace: the process) into new namespaces.
 pub(super) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
     let namespaces = namespaces.difference(UnshareFlags::FILES);

@@ -14,8 +14,18 @@ const INSIDE: &str = "PURELB_TEST_IN_NAMESPACE";
 ///
 /// When `PURELB_REQUIRE` (names separated by commas) names `lab`.
 pub fn skip(why: &str) {
+    skip_tier("lab", why);
+}
+
+/// Says that a test of that tier cannot run.
+///
+/// # Panics
+///
+/// When `PURELB_REQUIRE` names the tier.
+pub fn skip_tier(tier: &str, why: &str) {
     let required = std::env::var("PURELB_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|tier| tier.trim() == "lab"), "lab is required, but {why}");
+    let is_required = required.split(',').any(|required| required.trim() == tier);
+    assert!(!is_required, "{tier} is required, but {why}");
     println!("skipped: {why}");
 }
 

@@ -86,6 +86,9 @@ impl Topology {
     /// The address of the hub, where the nodes reach the API.
     pub const HUB: IpAddr = IpAddr::V4(ipv4(HUB));
 
+    /// The router's IPv4 address, by which routing daemons know it.
+    pub const ROUTER_ID: Ipv4Addr = ipv4(ROUTER);
+
     /// An address of the LAN that nobody has: a gateway for routes that lead nowhere.
     pub const NOBODY: IpAddr = IpAddr::V4(ipv4(254));
 
@@ -129,6 +132,11 @@ impl Topology {
         &self.client
     }
 
+    /// The router's namespace.
+    pub fn router(&self) -> &Namespace {
+        &self.router
+    }
+
     /// The nodes' namespaces, in the order of their numbers.
     pub fn nodes(&self) -> &[Namespace] {
         &self.nodes
@@ -138,6 +146,11 @@ impl Topology {
     pub fn node_addresses(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
         let hosts = (FIRST_NODE..).take(self.nodes.len());
         hosts.map(|host| (ipv4(host).into(), ipv6(host).into()))
+    }
+
+    /// The nodes' IPv4 addresses, by which routing daemons know them.
+    pub fn node_ids(&self) -> impl Iterator<Item = Ipv4Addr> {
+        (FIRST_NODE..).take(self.nodes.len()).map(ipv4)
     }
 
     /// The addresses of the client on the LAN.
@@ -195,6 +208,17 @@ impl Topology {
     /// Puts the cable back.
     pub fn reconnect(&self, node: &Namespace) -> Result<(), IpError> {
         ip(&self.hub, &format!("link set dev {} up", node.name())).map(drop)
+    }
+
+    /// Makes the router forget the remote range, for daemons to teach it, and lets it share traffic out
+    /// by connection (a hash of addresses and ports) instead of by client.
+    pub fn leave_routes_to_daemons(&self) -> Result<(), TopologyError> {
+        let forget = REMOTE_RANGES.map(|range| format!("route del {range}\n"));
+        ip_batch(&self.router, &forget.concat())?;
+        for family in ["ipv4", "ipv6"] {
+            sysctl(&self.router, &format!("net/{family}/fib_multipath_hash_policy"), "1")?;
+        }
+        Ok(())
     }
 
     /// Connects `namespace` to the bridge and gives it the LAN's addresses that end in `host`.

@@ -2,21 +2,24 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use purelb_cli::lab::client::ObjectPath;
 use purelb_cli::lab::cluster::{Blueprint, Cluster};
 use purelb_cli::lab::namespace::Namespace;
 use purelb_cli::lab::observe::{Glance, places, wait_until};
-use purelb_cli::lab::state::Labs;
+use purelb_cli::lab::state::{Directory, Labs};
 use purelb_cli::lab::stop::Stop;
 use purelb_cli::lab::{require, samples};
 use purelb_k8s::control_plane;
 
 use super::DEADLINE;
 
-/// A process has one lab at a time.
+/// Who does not say otherwise is alone.
 static ONE_LAB: Mutex<()> = Mutex::new(());
+
+/// Where labs are that run at the same time; the last of them takes it along.
+static HOUSE: Mutex<Weak<Directory>> = Mutex::new(Weak::new());
 
 /// Runs `test` on a lab whose agents are configured by these fields of `spec.local` and serve their
 /// subnets, unless something is missing here.
@@ -43,23 +46,63 @@ fn build(
         let _alone = ONE_LAB.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(blueprint) = blueprint() else { return };
         let directory = Labs::of_this_user().and_then(|labs| labs.start()).unwrap();
-        let blueprint =
-            Blueprint { purelb: Some(env!("CARGO_BIN_EXE_purelb").into()), ..blueprint };
-        let mut cluster = Cluster::build(directory, None, &Stop::default(), blueprint).unwrap();
-        let agent = format!(
-            "{{apiVersion: purelb.io/v2, kind: LBNodeAgent, metadata: {{name: default, \
-             namespace: purelb}}, spec: {{local: {{{local}}}}}}}"
-        );
-        for object in [&agent, samples::LOCAL_GROUP] {
-            cluster.api().client().apply(object).unwrap();
-        }
-        cluster.start_programs().unwrap();
-        // A node that begins to serve later may take an address over at once.
-        for node in cluster.topology().nodes() {
-            serves(&cluster, node);
-        }
-        test(&mut cluster);
+        run(directory, blueprint, local, test);
     });
+}
+
+/// The same, in a lab that is built to a plan, beside the others of this process.
+pub(crate) fn beside_others(
+    name: &str,
+    blueprint: Blueprint,
+    local: &str,
+    test: impl FnOnce(&mut Cluster),
+) {
+    require::privileged(|| {
+        let lodger = Lodger::enter();
+        let room = lodger.0.as_ref().unwrap().room(name).unwrap();
+        run(room, blueprint, local, test);
+    });
+}
+
+/// One of those who use the common directory.
+struct Lodger(Option<Arc<Directory>>);
+
+impl Lodger {
+    fn enter() -> Self {
+        let mut house = HOUSE.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = house.upgrade().unwrap_or_else(|| {
+            Arc::new(Labs::of_this_user().and_then(|labs| labs.start()).unwrap())
+        });
+        *house = Arc::downgrade(&directory);
+        Self(Some(directory))
+    }
+}
+
+impl Drop for Lodger {
+    fn drop(&mut self) {
+        // Nobody builds a new house before this one is gone.
+        let _house = HOUSE.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0 = None;
+    }
+}
+
+fn run(directory: Directory, blueprint: Blueprint, local: &str, test: impl FnOnce(&mut Cluster)) {
+    let purelb = Some(env!("CARGO_BIN_EXE_purelb").into());
+    let blueprint = Blueprint { purelb, ..blueprint };
+    let mut cluster = Cluster::build(directory, None, &Stop::default(), blueprint).unwrap();
+    let agent = format!(
+        "{{apiVersion: purelb.io/v2, kind: LBNodeAgent, metadata: {{name: default, \
+         namespace: purelb}}, spec: {{local: {{{local}}}}}}}"
+    );
+    for object in [&agent, samples::LOCAL_GROUP] {
+        cluster.api().client().apply(object).unwrap();
+    }
+    cluster.start_programs().unwrap();
+    // A node that begins to serve later may take an address over at once.
+    for node in cluster.topology().nodes() {
+        serves(&cluster, node);
+    }
+    test(&mut cluster);
 }
 
 /// Waits until the lease of a node says that it serves something.

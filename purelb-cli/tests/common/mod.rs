@@ -6,6 +6,7 @@ pub(crate) mod lab;
 pub(crate) mod node;
 pub(crate) mod program;
 pub(crate) mod proxy;
+pub(crate) mod router;
 
 use std::time::Duration;
 

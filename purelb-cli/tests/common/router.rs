@@ -1,0 +1,118 @@
+//! What the router of a lab knows, and when it came to know it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use purelb_cli::lab::cluster::Cluster;
+use purelb_cli::lab::namespace::Namespace;
+use purelb_cli::lab::observe::{links, routes};
+
+/// Destinations as `ip route` prints them, and the numbers of the nodes that each is reached by.
+pub(crate) type Known = BTreeMap<String, BTreeSet<usize>>;
+
+/// How the networks begin that nodes tell of.
+const TOLD: [&str; 4] = ["198.51.100.", "198.18.", "2001:db8:2:", "2001:db8:18:"];
+
+/// The nodes by the addresses that a router may send to.
+pub(crate) struct Neighbours(BTreeMap<IpAddr, usize>);
+
+impl Neighbours {
+    pub(crate) fn of(cluster: &Cluster) -> Self {
+        let mut found = BTreeMap::new();
+        for (number, node) in cluster.topology().nodes().iter().enumerate() {
+            let eth0 = links(node).unwrap().into_iter().find(|link| link.name == "eth0").unwrap();
+            found.extend(eth0.addresses.iter().map(|address| (address.local, number)));
+        }
+        Self(found)
+    }
+
+    /// What the router has learnt by now.
+    pub(crate) fn known(&self, cluster: &Cluster) -> Known {
+        let routes = routes(cluster.topology().router()).unwrap();
+        let told = routes.into_iter().filter(|route| is_told(&route.destination));
+        let known = told.map(|route| {
+            let several = route.next_hops.iter().filter_map(|hop| hop.gateway);
+            let gateways = route.gateway.into_iter().chain(several);
+            (route.destination, gateways.map(|gateway| self.0[&gateway]).collect())
+        });
+        known.collect()
+    }
+}
+
+fn is_told(destination: &str) -> bool {
+    TOLD.iter().any(|network| destination.starts_with(network))
+}
+
+/// `ip monitor`, with the moment of each line. Killed when dropped.
+pub(crate) struct Monitor {
+    child: Child,
+    reader: Option<JoinHandle<()>>,
+    lines: Arc<Mutex<Vec<(Instant, String)>>>,
+}
+
+impl Monitor {
+    /// Listens for `what`, `route` or `address`.
+    pub(crate) fn start(namespace: &Namespace, what: &str) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["-o", "monitor", what]).stdout(Stdio::piped());
+        let mut child = namespace.spawn(command).unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let lines = Arc::default();
+        let theirs: Arc<Mutex<Vec<_>>> = Arc::clone(&lines);
+        let reader = thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let line = (Instant::now(), line);
+                theirs.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+        Self { child, reader: Some(reader), lines }
+    }
+
+    /// The lines so far.
+    pub(crate) fn lines(&self) -> Vec<(Instant, String)> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The lines about what the nodes tell of.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let lines = self.lines().into_iter().map(|(_, line)| line);
+        lines.filter(|line| is_told(destination(line))).collect()
+    }
+
+    /// When the first line came that holds both texts.
+    pub(crate) fn first(&self, one: &str, other: &str) -> Option<Instant> {
+        let has_both = |line: &str| line.contains(one) && line.contains(other);
+        self.lines().iter().find(|(_, line)| has_both(line)).map(|(moment, _)| *moment)
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+/// What a line of `ip monitor route` is about.
+fn destination(line: &str) -> &str {
+    line.trim_start_matches("Deleted ").split(' ').next().unwrap_or_default()
+}
+
+/// The netlink sockets in a namespace for which the kernel had no room when it had something to tell,
+/// as `/proc/net/netlink` has them.
+pub(crate) fn overruns(namespace: &Namespace) -> Vec<String> {
+    let read = || std::fs::read_to_string("/proc/thread-self/net/netlink");
+    let table = namespace.run(read).unwrap().unwrap();
+    let mut lines = table.lines();
+    let column = lines.next().unwrap().split_whitespace().position(|name| name == "Drops").unwrap();
+    let has_lost = |line: &&str| line.split_whitespace().nth(column).unwrap() != "0";
+    lines.filter(has_lost).map(str::to_owned).collect()
+}
