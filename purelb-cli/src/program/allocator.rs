@@ -52,8 +52,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     daemon::run("allocator", args, |args: &Args| &args.common, serve)
 }
 
-async fn serve(args: Args) -> Result<(), Failure> {
-    let signals = Signals::new()?;
+async fn serve(args: Args, signals: Signals) -> Result<(), Failure> {
     let namespace = args.common.namespace()?;
     let default_announcer = args.default_announcer == "PureLB";
     let duration = args.lease_duration.unwrap_or(DEFAULT_DURATION).max(MIN_DURATION);

@@ -10,6 +10,7 @@ use clap::{Args, Parser};
 use purelb_k8s::Client;
 use purelb_k8s::client::{self, ConnectError};
 use purelb_k8s::error::chain;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
@@ -68,27 +69,30 @@ impl Common {
     }
 }
 
-/// Runs the daemon `name` with the arguments after its name: reads them, starts the log and the
-/// runtime, and serves until it ends.
+/// Runs the daemon `name` with the arguments after its name: reads them, starts the log, and serves until
+/// it ends. Before all that it listens for signals: the first process of a container never hears of one
+/// that comes sooner, and would be waited for until it is killed.
 pub(super) fn run<A, E>(
     name: &str,
     args: impl Iterator<Item = OsString>,
     common: impl FnOnce(&A) -> &Common,
-    serve: impl AsyncFnOnce(A) -> Result<(), E>,
+    serve: impl AsyncFnOnce(A, Signals) -> Result<(), E>,
 ) -> ExitCode
 where
     A: Parser,
     E: Error + ExitStatus + From<Failure>,
 {
+    let begun = begin();
     let args = match A::try_parse_from(std::iter::once(name.into()).chain(args)) {
         Ok(args) => args,
         Err(error) => error.exit(),
     };
     let given = common(&args);
     log::start(&given.log_level, given.log_format);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| E::from(Failure::Runtime(error)));
-    match runtime.and_then(|runtime| runtime.block_on(serve(args))) {
+    let ended = begun
+        .map_err(E::from)
+        .and_then(|(runtime, signals)| runtime.block_on(serve(args, signals)));
+    match ended {
         Ok(()) => {
             info!("stopped");
             ExitCode::SUCCESS
@@ -98,6 +102,16 @@ where
             failure.exit_code()
         }
     }
+}
+
+fn begin() -> Result<(Runtime, Signals), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Failure::Runtime)?;
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new()?
+    };
+    Ok((runtime, signals))
 }
 
 /// What a failure tells the shell: 2 for what the command line or the environment can mend, 3 for a
@@ -112,7 +126,7 @@ pub(super) struct Signals([Signal; 3]);
 
 impl Signals {
     /// Listens for them from now on.
-    pub(super) fn new() -> Result<Self, Failure> {
+    fn new() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(Failure::Signals);
         Ok(Self([
             listen(SignalKind::terminate())?,

@@ -23,8 +23,8 @@ use crate::telemetry::agent::AgentMetrics;
 use crate::telemetry::desk::{Pages, desk};
 use crate::telemetry::server::Readiness;
 
-use super::daemon::{self, Common, ExitStatus};
-use world::{Ended, World};
+use super::daemon::{self, Common, ExitStatus, Signals};
+use world::{Ended, Sources, World};
 
 /// The name that one agent per host holds.
 const LOCK: &str = "purelb.io/lbnodeagent";
@@ -64,7 +64,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     daemon::run("lbnodeagent", args, |args: &Args| &args.common, serve)
 }
 
-async fn serve(args: Args) -> Result<(), Failure> {
+async fn serve(args: Args, signals: Signals) -> Result<(), Failure> {
     let namespace = args.common.namespace()?;
     let duration = args.lease_duration.unwrap_or(DEFAULT_DURATION);
     let pace = Pace::new(duration, args.renew_deadline, args.retry_period)?;
@@ -98,9 +98,8 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let pages = Pages::from([("/view", desk.page(|agent: &NodeAgent, _| agent.view()))]);
     let mut machine = NodeAgent::new(settings.clone(), start).with_ownership(ownership);
     machine.keep_pace(pace);
-    let mut world =
-        World::new(client, &namespace, &settings, kernel, questions, metrics, readiness.clone())
-            .map_err(daemon::Failure::Signals)?;
+    let sources = Sources { kernel, questions, signals };
+    let mut world = World::new(client, &namespace, &settings, sources, metrics, readiness.clone());
     let events = world.take_worker();
     tokio::select! {
         // Cancel-safe: nothing is done with any of them after this.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -20,13 +19,13 @@ use purelb_k8s::leases::{self, LeaseWriter};
 use purelb_k8s::notice::{self, About, Recorder, Severity};
 use purelb_k8s::{Client, announce, watch};
 use purelb_netlink::{HostChange, Kernel, WatchError};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::announcements::Announcements;
 use crate::driver::{Host, Input, Question};
+use crate::program::daemon::Signals;
 use crate::telemetry::agent::{AgentMetrics, Conflict, OfFamily, Reason};
 use crate::telemetry::announced::AnnouncedGauge;
 use crate::telemetry::server::Readiness;
@@ -60,7 +59,7 @@ pub(super) struct World {
     /// Requests under way; each ends as a fact, or as nothing worth telling the machine.
     requests: FuturesUnordered<Pin<Box<dyn Future<Output = Answer>>>>,
     announcements: Announcements,
-    signals: [Signal; 3],
+    signals: Signals,
     questions: mpsc::Receiver<Question<NodeAgent>>,
     /// When to give up stopping in order.
     stop_by: Option<Instant>,
@@ -70,6 +69,16 @@ pub(super) struct World {
     worker: Option<notice::Worker>,
     metrics: AgentMetrics,
     readiness: Readiness,
+}
+
+/// What an agent hears of besides the API.
+pub(super) struct Sources {
+    /// Addresses, links and routes.
+    pub(super) kernel: Kernel,
+    /// What people ask it.
+    pub(super) questions: mpsc::Receiver<Question<NodeAgent>>,
+    /// When to stop.
+    pub(super) signals: Signals,
 }
 
 /// Why the agent ended.
@@ -90,16 +99,16 @@ impl World {
         client: Client,
         namespace: &str,
         settings: &Settings,
-        kernel: Kernel,
-        questions: mpsc::Receiver<Question<NodeAgent>>,
+        sources: Sources,
         metrics: AgentMetrics,
         readiness: Readiness,
-    ) -> io::Result<Self> {
+    ) -> Self {
+        let Sources { kernel, questions, signals } = sources;
         let (recorder, worker) =
             notice::recorder(client.clone(), "purelb-lbnodeagent", settings.node.as_str());
         let watches = watch_objects(&client, namespace, &settings.node);
         let leases = watch_leases(&client, namespace, settings.duration);
-        Ok(Self {
+        Self {
             client,
             namespace: namespace.to_owned(),
             node: settings.node.clone(),
@@ -111,11 +120,7 @@ impl World {
             endpoints: None,
             requests: FuturesUnordered::new(),
             announcements: Announcements::new(),
-            signals: [
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::quit())?,
-            ],
+            signals,
             questions,
             stop_by: None,
             announced: AnnouncedGauge::new(metrics.announced.clone(), settings.node.clone()),
@@ -123,7 +128,7 @@ impl World {
             worker: Some(worker),
             metrics,
             readiness,
-        })
+        }
     }
 
     /// What raises Events, to be polled beside the driver. Ends only if it fails.
@@ -390,13 +395,10 @@ impl Host for World {
             }
             self.announce();
             let announcement = self.announcements.due();
-            let [terminate, interrupt, quit] = &mut self.signals;
             let stop_by = self.stop_by;
             // Cancel-safe, each of them: streams, signals and timers keep what they wait for.
             let event = tokio::select! {
-                _ = terminate.recv() => Event::Stop,
-                _ = interrupt.recv() => Event::Stop,
-                _ = quit.recv() => Event::Stop,
+                () = self.signals.next() => Event::Stop,
                 Some(question) = self.questions.recv() => return Ok(Input::Question(question)),
                 () = until(stop_by), if stop_by.is_some() => return Err(Ended::Unfinished),
                 () = until(announcement), if announcement.is_some() => continue,
