@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_service_that_is_gone_leaves_no_series_and_the_others_stay() {
         let (mut gauge, registry) = three();
-        gauge.retain(|service| service.name != "web");
+        gauge.retain(|service| service.name.as_str() != "web");
         let left = [r#"announced{service="shop/mail",node="n1",ip="192.0.2.2"} 1"#];
         assert_eq!(series(&registry), left);
         gauge.retain(|_| false);
