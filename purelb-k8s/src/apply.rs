@@ -252,7 +252,7 @@ impl Answer {
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {
-                "name": self.service.name,
+                "name": self.service.name.as_str(),
                 "namespace": self.service.namespace.as_str(),
                 "uid": self.uid.as_str(),
                 "annotations": self.annotations,

@@ -25,6 +25,7 @@
 //!   ServiceGroup and LBNodeAgent. A Service gets cluster addresses out of 10.96.0.0/16 and
 //!   fd00:96::/112, and node ports. PureLB's own kinds are held to their definitions.
 //! * Verbs: get, list, watch, create, update, patch of all four types, delete; `/status`.
+//!   A pod's `log` and `exec`, where a [`PodRuntime`] stands behind the pods.
 //!   Label selectors, the field selectors of a real server, dry runs, field validation.
 //! * Versions: one strictly increasing `resourceVersion` for everything, a history of each kind for
 //!   watches and 410 for what is older, bookmarks once per second when nothing else happens.
@@ -48,9 +49,12 @@ use kube::core::Status;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use fault::{Call, Fault};
+pub use pod_log::PodLog;
+pub use runtime::{Container, Exec, PodRuntime, Run, TerminalSize};
 
 use kind::Kind;
 use patch::Patch;
@@ -63,6 +67,7 @@ mod allotment;
 mod custom;
 mod discovery;
 mod event;
+mod exec;
 mod fault;
 mod fields;
 mod form;
@@ -71,10 +76,12 @@ mod identity;
 mod kind;
 mod ownership;
 mod patch;
+mod pod_log;
 mod protobuf;
 mod query;
 mod refusal;
 mod route;
+mod runtime;
 mod schema;
 mod selector;
 mod service;
@@ -90,7 +97,8 @@ mod write;
 /// Made by [`new`](Self::new), served by [`serve`](Self::serve) on any number of listeners.
 /// [`get`](Self::get), [`list`](Self::list), [`create`](Self::create), [`apply`](Self::apply),
 /// [`apply_status`](Self::apply_status) and [`delete`](Self::delete) are for the program that runs
-/// it. [`set_fault`](Self::set_fault) and [`limit_history`](Self::limit_history) make it fail.
+/// it. [`set_pod_runtime`](Self::set_pod_runtime) puts something behind its pods.
+/// [`set_fault`](Self::set_fault) and [`limit_history`](Self::limit_history) make it fail.
 #[derive(Clone)]
 pub struct MemoryApi(Arc<Inner>);
 
@@ -99,6 +107,7 @@ type Rule = Box<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
 struct Inner {
     store: Mutex<Store>,
     rule: RwLock<Option<Rule>>,
+    runtime: RwLock<Option<Arc<dyn PodRuntime>>>,
 }
 
 impl std::fmt::Debug for MemoryApi {
@@ -116,8 +125,11 @@ impl Default for MemoryApi {
 impl MemoryApi {
     /// An API with what a new cluster has: its namespaces and the Service `kubernetes`.
     pub fn new() -> Self {
-        let api =
-            Self(Arc::new(Inner { store: Mutex::new(Store::new()), rule: RwLock::new(None) }));
+        let api = Self(Arc::new(Inner {
+            store: Mutex::new(Store::new()),
+            rule: RwLock::new(None),
+            runtime: RwLock::new(None),
+        }));
         for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             api.found(&json!({
                 "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace},
@@ -186,10 +198,18 @@ impl MemoryApi {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         client: SocketAddr,
     ) {
-        let service = service_fn(move |request| handle::handle(self.clone(), client, request));
+        let (sequel, mut sequels) = mpsc::unbounded_channel();
+        let service = service_fn(move |request| {
+            handle::handle(self.clone(), client, sequel.clone(), request)
+        });
         let server = auto::Builder::new(TokioExecutor::new());
-        if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+        let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        if let Err(error) = connection.await {
             tracing::debug!(%client, %error, "connection ended");
+        }
+        // A command in a pod has the connection from now on.
+        if let Ok(sequel) = sequels.try_recv() {
+            sequel.await;
         }
     }
 
@@ -285,6 +305,15 @@ impl MemoryApi {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         let target = Target { kind, namespace, name, status: false };
         write::delete(&mut self.store(), &target, &Preconditions::default(), false).map(drop)
+    }
+
+    /// From now on asks `runtime` for what the pods print, and to run commands in them.
+    pub fn set_pod_runtime(&self, runtime: Arc<dyn PodRuntime>) {
+        *self.0.runtime.write().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
+    }
+
+    fn runtime(&self) -> Option<Arc<dyn PodRuntime>> {
+        self.0.runtime.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on asks `rule` what goes wrong with each request.

@@ -273,7 +273,7 @@ fn reference(about: &About) -> Value {
         }),
         About::Service { key, uid } => json!({
             "apiVersion": "v1", "kind": "Service",
-            "namespace": key.namespace.as_str(), "name": key.name, "uid": uid.as_str(),
+            "namespace": key.namespace.as_str(), "name": key.name.as_str(), "uid": uid.as_str(),
         }),
         About::ServiceGroup { namespace, name, uid } => json!({
             "apiVersion": ours, "kind": "ServiceGroup",

@@ -88,6 +88,15 @@ pub(super) fn resource_list(group: &str, version: &str) -> Option<Value> {
                 "verbs": STATUS_VERBS,
             }));
         }
+        for (name, verbs) in kind.connections {
+            resources.push(json!({
+                "name": format!("{}/{name}", kind.plural),
+                "singularName": "",
+                "namespaced": kind.namespaced,
+                "kind": kind.name,
+                "verbs": verbs,
+            }));
+        }
     }
     let group_version = match group {
         "" => version.to_owned(),
@@ -142,10 +151,14 @@ fn aggregated_resource(kind: &'static Kind) -> Value {
         "shortNames": kind.short,
         "categories": categories(kind),
     });
-    if kind.status != Subresource::None {
-        resource["subresources"] = json!([
-            {"subresource": "status", "responseKind": response, "verbs": STATUS_VERBS},
-        ]);
+    let status = (kind.status != Subresource::None).then_some(("status", &STATUS_VERBS[..]));
+    let below: Vec<Value> = status
+        .into_iter()
+        .chain(kind.connections.iter().copied())
+        .map(|(name, verbs)| json!({"subresource": name, "responseKind": response, "verbs": verbs}))
+        .collect();
+    if !below.is_empty() {
+        resource["subresources"] = json!(below);
     }
     resource
 }

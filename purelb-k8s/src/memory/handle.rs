@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::stream;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT, WARNING};
 use http::request::Parts;
@@ -13,17 +14,21 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 use super::MemoryApi;
 use super::discovery;
+use super::exec::{Upgrade, Wish};
 use super::fault::{Call, Fault};
 use super::form::Form;
-use super::kind::Kind;
+use super::kind::{KINDS, Kind, PODS};
 use super::patch::{self, Patch};
+use super::pod_log::LogOptions;
 use super::protobuf;
 use super::query::Query;
 use super::refusal::{self, Refusal};
-use super::route::Route;
+use super::route::{Connection, Route};
+use super::runtime::{Container, Run};
 use super::selector::Filter;
 use super::store::Object;
 use super::watching::{self, Watching};
@@ -39,10 +44,14 @@ pub(super) struct Dropped;
 /// The same limit as that of a real API server.
 const LARGEST_BODY: usize = 3 * 1024 * 1024;
 
+/// Where a request puts what is to become of its connection once it is answered.
+pub(super) type Sequel = mpsc::UnboundedSender<BoxFuture<'static, ()>>;
+
 /// Answers one request.
 pub(super) async fn handle(
     api: MemoryApi,
     client: SocketAddr,
+    sequel: Sequel,
     request: http::Request<Incoming>,
 ) -> Result<Response<Body>, Dropped> {
     let (parts, body) = request.into_parts();
@@ -58,7 +67,7 @@ pub(super) async fn handle(
         Err(_) => return Err(Dropped),
     };
     let fault = api.fault(&call);
-    let work = Work { api, parts, query, body, call };
+    let work = Work { api, parts, query, body, call, sequel };
     match fault {
         None => Ok(work.answer(route)),
         Some(Fault::Refuse(code)) => Ok(refused(&refusal::injected(code))),
@@ -98,6 +107,7 @@ struct Work {
     query: Query,
     body: Bytes,
     call: Call,
+    sequel: Sequel,
 }
 
 impl Work {
@@ -110,6 +120,9 @@ impl Work {
         let about_api = match route.ok_or_else(refusal::no_such_path)? {
             Route::Collection { kind, namespace } => return self.collection(kind, namespace),
             Route::Item(target) => return self.item(&target),
+            Route::Pod { namespace, name, connection } => {
+                return self.connect(&namespace, &name, connection);
+            }
             _ if self.parts.method != Method::GET => return Err(refusal::method_not_allowed()),
             Route::Health => return Ok(ok("text/plain", Bytes::from_static(b"ok"))),
             Route::Version => discovery::version(),
@@ -275,6 +288,53 @@ impl Work {
         }
     }
 
+    /// Shows what a container prints, or lets the client run a command in it.
+    fn connect(
+        mut self,
+        namespace: &str,
+        name: &str,
+        connection: Connection,
+    ) -> Result<Response<Body>, Refusal> {
+        let pod = self.api.store().get(&KINDS[PODS], namespace, name);
+        let pod = pod.ok_or_else(|| refusal::not_found(&KINDS[PODS], name))?;
+        let container = Container {
+            namespace: namespace.to_owned(),
+            pod: name.to_owned(),
+            name: container_of(pod.kept(), self.query.text("container"))?,
+        };
+        let runtime = self.api.runtime().ok_or_else(|| refusal::no_runtime(name))?;
+        match (connection, self.parts.method.as_str()) {
+            (Connection::Log, "GET") => {
+                let previous = self.query.is_set("previous");
+                let run = if previous { Run::Previous } else { Run::Present };
+                let log = runtime.log(&container, run).ok_or_else(|| {
+                    let (which, container) =
+                        (if previous { "previous terminated " } else { "" }, container.name);
+                    let why = format!("{which}container {container:?} in pod {name:?} not found");
+                    refusal::bad_request(why)
+                })?;
+                let reading = log.read(&LogOptions::parse(&self.query)?);
+                let lines = stream::unfold(reading, |mut reading| async {
+                    let lines = reading.next().await?;
+                    Some((Ok::<_, Infallible>(Frame::data(lines)), reading))
+                });
+                let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(lines)));
+                let text = HeaderValue::from_static("text/plain");
+                response.headers_mut().insert(CONTENT_TYPE, text);
+                Ok(response)
+            }
+            (Connection::Exec, "GET" | "POST") => {
+                let wish = Wish::parse(&self.query)?;
+                let upgrade = Upgrade::take(&mut self.parts)?;
+                let response = upgrade.answer(Full::default().boxed_unsync());
+                // Its reader is gone only with the connection.
+                let _ = self.sequel.send(Box::pin(upgrade.converse(runtime, container, wish)));
+                Ok(response)
+            }
+            (Connection::Log | Connection::Exec, _) => Err(refusal::method_not_allowed()),
+        }
+    }
+
     /// The body as an object.
     fn object(&self) -> Result<Value, Refusal> {
         match media_type(self.header(&CONTENT_TYPE)) {
@@ -284,6 +344,22 @@ impl Work {
             }
             _ => Err(refusal::unsupported_media_type(JSON)),
         }
+    }
+}
+
+/// The container that a client means: the only one, if it names none.
+fn container_of(pod: &Value, wanted: &str) -> Result<String, Refusal> {
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    let names: Vec<&str> = containers.filter_map(|c| c["name"].as_str()).collect();
+    let pod = pod["metadata"]["name"].as_str().unwrap_or_default();
+    match names.as_slice() {
+        [only] if wanted.is_empty() => Ok((*only).to_owned()),
+        _ if names.contains(&wanted) => Ok(wanted.to_owned()),
+        _ if wanted.is_empty() => Err(refusal::bad_request(format!(
+            "a container name must be specified for pod {pod}, choose one of: [{}]",
+            names.join(" ")
+        ))),
+        _ => Err(refusal::bad_request(format!("container {wanted} is not valid for pod {pod}"))),
     }
 }
 

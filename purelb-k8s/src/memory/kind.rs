@@ -21,6 +21,8 @@ pub(super) struct Kind {
     pub(super) in_all: bool,
     pub(super) namespaced: bool,
     pub(super) status: Subresource,
+    /// What else there is below an object, with its verbs.
+    pub(super) connections: &'static [(&'static str, &'static [&'static str])],
     /// Whether `metadata.generation` counts changes of the spec.
     pub(super) generation: bool,
     /// Where its objects are kept: two kinds may be two views of one shelf.
@@ -112,6 +114,7 @@ const PLAIN: Kind = Kind {
     in_all: false,
     namespaced: true,
     status: Subresource::None,
+    connections: &[],
     generation: false,
     shelf: 0,
     view: None,
@@ -160,6 +163,7 @@ pub(super) static KINDS: [Kind; 10] = [
         short: &["po"],
         in_all: true,
         status: Subresource::WithMetadata,
+        connections: &[("exec", &["create", "get"]), ("log", &["get"])],
         shelf: PODS,
         decode: typed::<core::v1::Pod>,
         ..PLAIN

@@ -24,6 +24,11 @@ impl Query {
         self.0.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
     }
 
+    /// All values of a parameter that may be given several times.
+    pub(super) fn texts<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
     pub(super) fn is_set(&self, name: &str) -> bool {
         matches!(self.text(name), "true" | "1")
     }

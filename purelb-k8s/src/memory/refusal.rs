@@ -183,6 +183,11 @@ pub(super) fn too_large() -> Refusal {
     failure(413, "RequestEntityTooLarge", "the request is too large")
 }
 
+/// Nothing runs behind the pods of this API.
+pub(super) fn no_runtime(pod: &str) -> Refusal {
+    failure(503, "ServiceUnavailable", &format!("nothing runs behind pod {pod:?}"))
+}
+
 /// The history that a watch or an exact list asks for is no longer kept.
 pub(super) fn expired(asked: u64, oldest: u64) -> Refusal {
     failure(410, "Expired", &format!("too old resource version: {asked} ({oldest})"))

@@ -1,6 +1,6 @@
 //! What a path stands for.
 
-use super::kind::{Kind, Subresource};
+use super::kind::{Kind, PODS, Subresource};
 use super::query;
 use super::write::Target;
 
@@ -28,6 +28,19 @@ pub(super) enum Route {
     },
     /// One object, or its status.
     Item(Target),
+    /// What a pod prints, or a command in it.
+    Pod {
+        namespace: String,
+        name: String,
+        connection: Connection,
+    },
+}
+
+/// The ways to get in touch with what runs in a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Connection {
+    Log,
+    Exec,
 }
 
 impl Route {
@@ -83,6 +96,16 @@ impl Route {
             ["namespaces", namespace, plural, name, "status"] => {
                 item(plural, namespace, name, true)
             }
+            ["namespaces", namespace, plural, name, connection] => {
+                let connection = match connection {
+                    "log" => Connection::Log,
+                    "exec" => Connection::Exec,
+                    _ => return None,
+                };
+                let (namespace, name) = (namespace.to_owned(), name.to_owned());
+                let is_pod = kind(plural)?.shelf == PODS;
+                is_pod.then_some(Self::Pod { namespace, name, connection })
+            }
             [plural] => Some(Self::Collection { kind: kind(plural)?, namespace: None }),
             [plural, name] => item(plural, "", name, false),
             [plural, name, "status"] => item(plural, "", name, true),
@@ -104,6 +127,9 @@ mod tests {
                 let status = if target.status { " status" } else { "" };
                 format!("{} {}/{}{status}", target.kind.resource(), target.namespace, target.name)
             }
+            Some(Route::Pod { namespace, name, connection }) => {
+                format!("{connection:?} of {namespace}/{name}")
+            }
             Some(_) => "about the API".to_owned(),
             None => "nothing".to_owned(),
         }
@@ -123,6 +149,10 @@ mod tests {
             ("/apis/purelb.io/v2/servicegroups", "servicegroups.purelb.io in all"),
             ("/apis/purelb.io/v2/namespaces/a/servicegroups/b", "servicegroups.purelb.io a/b"),
             ("/apis/coordination.k8s.io/v1/namespaces/a/leases/b/status", "nothing"),
+            ("/api/v1/namespaces/a/pods/b/log", "Log of a/b"),
+            ("/api/v1/namespaces/a/pods/b/exec", "Exec of a/b"),
+            ("/api/v1/namespaces/a/pods/b/attach", "nothing"),
+            ("/api/v1/namespaces/a/services/b/exec", "nothing"),
             ("/api/v1/services/a", "nothing"),
             ("/api/v1/namespaces/a/nodes", "nothing"),
             ("/api/v1/secrets", "nothing"),

@@ -162,7 +162,7 @@ fn cells(kind: &Kind, object: &Value, now: Timestamp) -> Vec<Value> {
             ]
         }
         "Namespace" => vec![name.clone(), status["phase"].clone(), age],
-        "Pod" => pod_cells(object, age),
+        "Pod" => pod_cells(object, age, now),
         "Lease" => {
             vec![name.clone(), json!(spec["holderIdentity"].as_str().unwrap_or_default()), age]
         }
@@ -260,24 +260,46 @@ fn node_roles(labels: &Value) -> String {
     roles.collect::<Vec<_>>().join(",")
 }
 
-fn pod_cells(pod: &Value, age: Value) -> Vec<Value> {
+fn pod_cells(pod: &Value, age: Value, now: Timestamp) -> Vec<Value> {
     let (spec, status) = (&pod["spec"], &pod["status"]);
-    let containers = items(&spec["containers"]).count();
-    let ready = items(&status["containerStatuses"]).filter(|c| c["ready"] == true).count();
-    let restarts: i64 =
-        items(&status["containerStatuses"]).filter_map(|c| c["restartCount"].as_i64()).sum();
+    let containers = || items(&status["containerStatuses"]);
+    let ready = containers().filter(|c| c["ready"] == true).count();
+    let restarts: i64 = containers().filter_map(|c| c["restartCount"].as_i64()).sum();
+    let ends = containers().map(|c| &c["lastState"]["terminated"]["finishedAt"]);
+    let last_end = ends.filter(|end| !end.is_null()).max_by_key(|end| end.as_str());
+    let restarts = match last_end {
+        Some(end) if restarts > 0 => format!("{restarts} ({} ago)", age::since(end, now)),
+        Some(_) | None => restarts.to_string(),
+    };
     let text = |value: &Value| json!(value.as_str().unwrap_or("<none>"));
     vec![
         pod["metadata"]["name"].clone(),
-        json!(format!("{ready}/{containers}")),
-        json!(status["reason"].as_str().or_else(|| status["phase"].as_str()).unwrap_or_default()),
-        json!(restarts.to_string()),
+        json!(format!("{ready}/{}", items(&spec["containers"]).count())),
+        json!(pod_state(pod)),
+        json!(restarts),
         age,
         text(&status["podIP"]),
         text(&spec["nodeName"]),
         text(&status["nominatedNodeName"]),
         json!("<none>"),
     ]
+}
+
+/// What is most worth knowing of a pod, in a word: why its first container that does not run waits or has
+/// ended, else its phase.
+fn pod_state(pod: &Value) -> String {
+    let status = &pod["status"];
+    if pod["metadata"]["deletionTimestamp"].is_string() {
+        return "Terminating".to_owned();
+    }
+    let trouble = items(&status["containerStatuses"]).find_map(|container| {
+        let (waiting, ended) = (&container["state"]["waiting"], &container["state"]["terminated"]);
+        let reason = waiting["reason"].as_str().or_else(|| ended["reason"].as_str());
+        let code = || Some(format!("ExitCode:{}", ended["exitCode"].as_i64()?));
+        reason.map(ToOwned::to_owned).or_else(code)
+    });
+    let phase = || status["reason"].as_str().or_else(|| status["phase"].as_str());
+    trouble.unwrap_or_else(|| phase().unwrap_or_default().to_owned())
 }
 
 /// Of an event in the form that it is kept in.

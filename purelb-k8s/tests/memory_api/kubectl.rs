@@ -10,15 +10,19 @@ use tokio::process::Command;
 use crate::cluster::{Cluster, in_time};
 
 /// `kubectl` with the kubeconfig of a test's cluster.
-struct Kubectl {
-    cluster: Cluster,
+pub(crate) struct Kubectl {
+    pub(crate) cluster: Cluster,
     program: PathBuf,
     home: tempfile::TempDir,
 }
 
 impl Kubectl {
-    /// Nothing, and a word about it, where there is no `kubectl`.
     async fn find() -> Option<Self> {
+        Self::of(Cluster::any()).await
+    }
+
+    /// Nothing, and a word about it, where there is no `kubectl`.
+    pub(crate) async fn of(cluster: impl Future<Output = Option<Cluster>>) -> Option<Self> {
         let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut folders = assets.into_iter().chain(std::env::split_paths(&path));
@@ -29,7 +33,7 @@ impl Kubectl {
             println!("skipped: kubectl not found in PATH or KUBEBUILDER_ASSETS");
             return None;
         };
-        let cluster = Cluster::any().await?;
+        let cluster = cluster.await?;
         let home = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(home.path().join("kubeconfig"), &cluster.kubeconfig).expect("written");
         let kubectl = Self { cluster, program, home };
@@ -38,7 +42,7 @@ impl Kubectl {
         Some(kubectl)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(arguments)
@@ -48,7 +52,7 @@ impl Kubectl {
         command
     }
 
-    async fn try_run(&self, arguments: &[&str], input: &str) -> Output {
+    pub(crate) async fn try_run(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self
             .command(arguments)
             .stdin(Stdio::piped())
@@ -63,7 +67,7 @@ impl Kubectl {
     }
 
     /// What a command prints; it must succeed without a warning.
-    async fn run(&self, arguments: &[&str], input: &str) -> String {
+    pub(crate) async fn run(&self, arguments: &[&str], input: &str) -> String {
         let output = self.try_run(arguments, input).await;
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "kubectl {arguments:?}: {errors}");
@@ -72,7 +76,7 @@ impl Kubectl {
     }
 
     /// What a command complains about; it must fail.
-    async fn fails(&self, arguments: &[&str], input: &str) -> String {
+    pub(crate) async fn fails(&self, arguments: &[&str], input: &str) -> String {
         let output = self.try_run(arguments, input).await;
         assert!(!output.status.success(), "kubectl {arguments:?} succeeded");
         String::from_utf8(output.stderr).expect("text")

@@ -11,4 +11,5 @@ mod cluster;
 mod faults;
 mod kubectl;
 mod objects;
+mod pods;
 mod watches;
