@@ -5,7 +5,8 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::path::PathBuf;
 
 use purelb_k8s::memory::MemoryApi;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use common::program::Program;
-use common::until;
+use common::{go, until};
 
 /// A cluster with everything that the Go programs left in it.
 struct Left {
@@ -33,51 +34,15 @@ impl Left {
             "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "purelb-system" },
         });
         api.apply("test", namespace).unwrap();
-        for file in ["purelb-resources.yaml", "services.yaml", "leases.yaml"] {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("../purelb-k8s/tests/fixtures")
-                .join(file);
-            let list: Value =
-                serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-            for mut object in list["items"].as_array().unwrap().clone() {
-                if object["metadata"]["name"] == "kubernetes" {
-                    continue;
-                }
-                let metadata = object["metadata"].as_object_mut().unwrap();
-                for key in
-                    ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"]
-                {
-                    metadata.remove(key);
-                }
-                let status = object.as_object_mut().unwrap().remove("status");
-                let made = api.apply("the-go-purelb", object.clone()).unwrap();
-                if let Some(status) = status {
-                    let object = json!({
-                        "apiVersion": made["apiVersion"], "kind": made["kind"],
-                        "metadata": {
-                            "name": made["metadata"]["name"],
-                            "namespace": made["metadata"]["namespace"],
-                        },
-                        "status": status,
-                    });
-                    api.apply_status("the-go-purelb", object).unwrap();
-                }
-            }
-        }
+        go::leave(&api, &[]);
         let directory = tempfile::tempdir().unwrap();
         let kubeconfig = directory.path().join("kubeconfig");
         std::fs::write(&kubeconfig, MemoryApi::kubeconfig(&url)).unwrap();
         Self { api, kubeconfig, _directory: directory }
     }
 
-    fn addresses(&self) -> BTreeMap<String, Vec<String>> {
-        let of = |service: &Value| {
-            let name = service["metadata"]["name"].as_str().unwrap().to_owned();
-            let ingress = service["status"]["loadBalancer"]["ingress"].as_array()?;
-            let ips = ingress.iter().map(|entry| entry["ip"].as_str().unwrap().to_owned());
-            Some((name, ips.collect::<Vec<_>>())).filter(|(_, ips)| !ips.is_empty())
-        };
-        self.api.list("Service").iter().filter_map(of).collect()
+    fn addresses(&self) -> BTreeMap<String, Vec<IpAddr>> {
+        go::addresses(&self.api)
     }
 }
 

@@ -86,10 +86,23 @@ impl Drop for Lodger {
     }
 }
 
-fn run(directory: Directory, blueprint: Blueprint, local: &str, test: impl FnOnce(&mut Cluster)) {
+/// Runs `test` on a lab without programs, on the in-memory API.
+pub(crate) fn without_programs(test: impl FnOnce(&mut Cluster)) {
+    require::privileged(|| {
+        let _alone = ONE_LAB.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = Labs::of_this_user().and_then(|labs| labs.start()).unwrap();
+        test(&mut raise(directory, Blueprint::default()));
+    });
+}
+
+fn raise(directory: Directory, blueprint: Blueprint) -> Cluster {
     let purelb = Some(env!("CARGO_BIN_EXE_purelb").into());
     let blueprint = Blueprint { purelb, ..blueprint };
-    let mut cluster = Cluster::build(directory, None, &Stop::default(), blueprint).unwrap();
+    Cluster::build(directory, None, &Stop::default(), blueprint).unwrap()
+}
+
+fn run(directory: Directory, blueprint: Blueprint, local: &str, test: impl FnOnce(&mut Cluster)) {
+    let mut cluster = raise(directory, blueprint);
     let agent = format!(
         "{{apiVersion: purelb.io/v2, kind: LBNodeAgent, metadata: {{name: default, \
          namespace: purelb}}, spec: {{local: {{{local}}}}}}}"
