@@ -8,6 +8,8 @@
 //! * [`process`]: the real programs, each in its namespace.
 //! * [`api`], [`client`], [`samples`]: the Kubernetes API they talk to, in memory or real, and what a
 //!   user tells it.
+//! * [`kubelet`], [`manifest`], [`inside`]: with that in memory, the programs as its pods, with logs and
+//!   commands in them.
 //! * [`pods`], [`endpoints`]: with a real one, where kube-proxy leads packets to.
 //! * [`cluster`]: all of this together.
 //! * [`observe`], [`capture`], [`responder`]: what can be seen from outside the programs: links,
@@ -29,8 +31,11 @@ pub mod client;
 pub mod cluster;
 pub mod demo;
 pub mod endpoints;
+pub mod inside;
 pub mod ip;
 pub mod join;
+pub mod kubelet;
+pub mod manifest;
 pub mod namespace;
 pub mod observe;
 pub mod pods;

@@ -15,6 +15,7 @@ use crate::lab::bench::{self, BenchError, Case, Row};
 use crate::lab::campaign::{Plan, Setup, Verdict, campaign};
 use crate::lab::cluster::{Blueprint, Cluster, ClusterError};
 use crate::lab::demo::{Outcome, demo};
+use crate::lab::manifest::Component;
 use crate::lab::routing::Software;
 use crate::lab::state::{Directory, Labs};
 use crate::lab::stop::Stop;
@@ -226,6 +227,14 @@ fn up(
             routing.question()
         )
     });
+    // A real API server has no kubelet to ask for what is in a pod.
+    let inside = cluster.api().memory().map(|_| {
+        format!(
+            "\n    kubectl get pods -n purelb -o wide\
+             \n    kubectl exec -it -n purelb {} -- ip addr show dev kube-lb0",
+            Component::NodeAgent.pod(cluster.node(0).name())
+        )
+    });
     let words = format!(
         "The lab is up: {places}.\n\
          \n\
@@ -235,13 +244,14 @@ fn up(
          \n    kubectl get services\
          \n    purelb lab exec node1 -- ip addr show dev eth0\
          \n    purelb lab exec node1 -- ip addr show dev kube-lb0\
-         \n    purelb lab exec client -- curl http://192.0.2.240/{learnt}\n\
+         \n    purelb lab exec client -- curl http://192.0.2.240/{inside}{learnt}\n\
          \n\
          The logs are in {logs}.\n\
          Ctrl-C, or `purelb lab down`, ends it.",
         places = cluster.places().join(", "),
         kubeconfig = cluster.kubeconfig().display(),
         logs = cluster.logs().display(),
+        inside = inside.unwrap_or_default(),
         learnt = learnt.unwrap_or_default(),
     );
     // Without a reader the lab is of as much use.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use super::api::Api;
 use super::background::Background;
 use super::client::ClientError;
 use super::endpoints::{self, Endpoint};
+use super::kubelet::{Kubelet, Started};
+use super::manifest::{self, Component};
 use super::namespace::Namespace;
 use super::pods::{self, Pod};
 use super::process::{Image, Launch, Program};
@@ -22,12 +25,16 @@ use super::routing::{Routing, RoutingError, Software};
 use super::state::{Directory, State, StateError};
 use super::stop::Stop;
 use super::topology::{Topology, TopologyError};
+use crate::telemetry::log::Format;
 
 /// How many nodes there are.
 pub const NODES: u8 = 3;
 
 /// The kubeconfig of kube-proxy, in the lab's directory.
 const PROXY_KUBECONFIG: &str = "kubeconfig-kube-proxy";
+
+/// The directory of the programs that commands in their pods find, in the lab's directory.
+const PROGRAMS: &str = "bin";
 
 /// How long all programs together may take to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -50,6 +57,7 @@ pub struct Cluster {
     agents: Vec<Option<Program>>,
     proxies: Vec<Program>,
     routing: Option<Routing>,
+    kubelet: Option<Kubelet>,
     api: Api,
     pods: Vec<Pod>,
     topology: Topology,
@@ -75,6 +83,10 @@ pub struct Blueprint {
     pub daemons: Option<PathBuf>,
     /// What teaches the router the way to the nodes; without, it knows it from the beginning.
     pub routing: Option<Software>,
+    /// How the programs' log lines look.
+    pub log_format: Format,
+    /// Whether they log what only developers want to know; without, `PURELB_LOG_LEVEL` says so.
+    pub debug: bool,
 }
 
 /// Why there is no cluster.
@@ -108,6 +120,14 @@ pub enum ClusterError {
 fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> ClusterError {
     let what = what.into();
     move |source| ClusterError::System { what, source }
+}
+
+/// Puts the programs of PureLB's image into a directory.
+fn install(purelb: &Path, directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    ["purelb", "allocator", "lbnodeagent"]
+        .into_iter()
+        .try_for_each(|name| std::os::unix::fs::symlink(purelb, directory.join(name)))
 }
 
 impl Cluster {
@@ -169,12 +189,16 @@ impl Cluster {
             .map(|software| Routing::start(software, &topology, directory.join("routing"), &logs));
         let routing = routing.transpose()?;
 
+        let own = blueprint.purelb.clone().map_or_else(std::env::current_exe, Ok);
+        install(&own.map_err(failed("find this program"))?, &directory.join(PROGRAMS))
+            .map_err(failed("link the programs"))?;
         let agents = topology.nodes().iter().map(|_| None).collect();
         let cluster = Self {
             allocator: None,
             agents,
             proxies: Vec::new(),
             routing,
+            kubelet: api.memory().cloned().map(Kubelet::new),
             api,
             pods,
             topology,
@@ -199,12 +223,11 @@ impl Cluster {
 
     /// Starts the allocator; one that runs is killed.
     pub fn start_allocator(&mut self) -> Result<(), ClusterError> {
-        let allocator = self.launch(
-            self.topology.hub(),
-            "allocator",
-            &["--namespace", "purelb", "--port", "7472"],
-            "allocator.log",
-        )?;
+        self.allocator = None;
+        let arguments = ["--namespace", manifest::NAMESPACE, "--port", "7472"];
+        let hub = self.topology.hub();
+        let (addresses, log) = ([Topology::HUB], "allocator.log");
+        let allocator = self.launch(hub, Component::Allocator, &arguments, &addresses, log)?;
         self.allocator = Some(allocator);
         Ok(())
     }
@@ -268,10 +291,14 @@ impl Cluster {
 
     /// Starts the agent of that node; one that runs there is killed.
     pub fn start_agent(&mut self, node: usize) -> Result<(), ClusterError> {
+        self.agents[node] = None;
         let namespace = self.node(node);
         let name = namespace.name();
-        let arguments = ["--node-name", name, "--namespace", "purelb", "--port", "7472"];
-        let agent = self.launch(namespace, "lbnodeagent", &arguments, &format!("{name}.log"))?;
+        let arguments = ["--node-name", name, "--namespace", manifest::NAMESPACE, "--port", "7472"];
+        let addresses = self.topology.node_addresses().nth(node);
+        let addresses: Vec<IpAddr> = addresses.into_iter().flat_map(<[_; 2]>::from).collect();
+        let log = format!("{name}.log");
+        let agent = self.launch(namespace, Component::NodeAgent, &arguments, &addresses, &log)?;
         self.agents[node] = Some(agent);
         Ok(())
     }
@@ -299,7 +326,7 @@ impl Cluster {
         let programs = self.allocator.iter_mut().chain(self.agents.iter_mut().flatten());
         let routing = self.routing.iter_mut().flat_map(Routing::programs);
         programs.chain(proxies).chain(routing).find_map(|program| {
-            let status = program.has_ended().ok().flatten()?;
+            let status = program.has_ended()?;
             Some((program.name().to_owned(), status))
         })
     }
@@ -366,24 +393,44 @@ impl Cluster {
     fn launch(
         &self,
         namespace: &Namespace,
-        program: &str,
+        component: Component,
         arguments: &[&str],
+        addresses: &[IpAddr],
         log: &str,
     ) -> Result<Program, ClusterError> {
+        let program = component.name();
         let own = self.blueprint.purelb.as_deref().unwrap_or_else(|| Path::new(Image::THIS));
         let daemon = self.blueprint.daemons.as_ref().map(|directory| directory.join(program));
+        let mut arguments = arguments.to_vec();
+        match self.blueprint.log_format {
+            Format::Text => {}
+            Format::Json => arguments.push("--log-format=json"),
+        }
+        if self.blueprint.debug {
+            arguments.push("--log-level=debug");
+        }
+        let environment = [
+            ("KUBECONFIG", self.kubeconfig_inside.as_os_str()),
+            ("DEFAULT_ANNOUNCER", "PureLB".as_ref()),
+        ];
         let launch = Launch {
             program,
             image: daemon.as_deref().map_or(Image::Purelb(own), Image::Foreign),
-            arguments,
-            environment: &[
-                ("KUBECONFIG", self.kubeconfig_inside.as_os_str()),
-                ("DEFAULT_ANNOUNCER", "PureLB".as_ref()),
-            ],
+            arguments: &arguments,
+            environment: &environment,
             log: &self.logs.join(log),
         };
         let what = format!("start {program} on {}", namespace.name());
-        Program::start(namespace, &launch).map_err(failed(what))
+        let program = Program::start(namespace, &launch).map_err(failed(&*what))?;
+        if let Some(kubelet) = &self.kubelet {
+            let (arguments, program) = (&*arguments, &program);
+            let programs = self.directory.join(PROGRAMS);
+            let environment = manifest::environment(namespace, &environment, &programs);
+            let started =
+                Started { component, namespace, addresses, arguments, environment, program };
+            kubelet.started(started).map_err(failed(what))?;
+        }
+        Ok(program)
     }
 
     /// Starts kube-proxy on each node, where there are pods for it to lead to.

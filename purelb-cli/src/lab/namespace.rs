@@ -103,8 +103,13 @@ impl Namespace {
     /// What moves the calling thread into the namespace, wherever and whenever it is called. It holds
     /// the namespace open.
     pub fn entry(&self) -> io::Result<Enter> {
-        let link = self.link.try_clone()?;
+        let link = self.link()?;
         Ok(Box::new(move || enter(&link)))
+    }
+
+    /// A file that stands for the namespace and holds it open.
+    pub(super) fn link(&self) -> io::Result<File> {
+        self.link.try_clone()
     }
 
     /// Sets a kernel variable of this namespace, named as under `/proc/sys`
@@ -125,7 +130,8 @@ impl Namespace {
     }
 }
 
-fn enter(link: &File) -> io::Result<()> {
+/// Moves the calling thread into the namespace that a file is a [link](Namespace::link) to.
+pub(super) fn enter(link: &File) -> io::Result<()> {
     move_into_link_name_space(link.as_fd(), Some(LinkNameSpaceType::Network))?;
     Ok(())
 }

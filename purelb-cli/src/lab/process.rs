@@ -3,12 +3,19 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal,
+    set_parent_process_death_signal,
+};
 
 use super::namespace::Namespace;
 
@@ -22,8 +29,11 @@ const INHERITED: [&str; 3] = ["PATH", "PURELB_LOG_LEVEL", "RUST_BACKTRACE"];
 #[derive(Debug)]
 pub struct Program {
     name: String,
-    child: Child,
+    id: u32,
+    ending: Ending,
     log: Log,
+    /// Where this run began in the log.
+    begin: u64,
 }
 
 /// How to start a program.
@@ -88,8 +98,11 @@ impl Program {
             .stdout(log.try_clone()?)
             .stderr(log);
         let child = namespace.spawn(command)?;
+        let id = child.id();
+        let ending = Ending::of(child)?;
         let name = format!("{} on {}", launch.program, namespace.name());
-        Ok(Self { name, child, log: Log { path: launch.log.to_owned(), offset } })
+        let log = Log { path: launch.log.to_owned(), offset };
+        Ok(Self { name, id, ending, log, begin: offset })
     }
 
     /// What people call it: the program and where it runs.
@@ -99,7 +112,17 @@ impl Program {
 
     /// Its process id.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.id
+    }
+
+    /// Its end, for whoever waits for it elsewhere.
+    pub fn ending(&self) -> Ending {
+        self.ending.clone()
+    }
+
+    /// All that it has printed and will print, for another reader.
+    pub fn log_of_this_run(&self) -> Log {
+        Log { path: self.log.path.clone(), offset: self.begin }
     }
 
     /// What it has printed.
@@ -108,14 +131,15 @@ impl Program {
     }
 
     /// How it ended, if it has.
-    pub fn has_ended(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.child.try_wait()
+    pub fn has_ended(&self) -> Option<ExitStatus> {
+        self.ending.status()
     }
 
     /// Kills it (SIGKILL): it gets no chance to clean anything up.
     pub fn kill(&mut self) -> io::Result<()> {
-        self.child.kill()?;
-        self.child.wait().map(drop)
+        self.signal(Signal::KILL)?;
+        self.ending.wait();
+        Ok(())
     }
 
     /// Asks it to end (SIGTERM), without waiting.
@@ -134,22 +158,19 @@ impl Program {
     }
 
     fn signal(&mut self, signal: Signal) -> io::Result<()> {
-        if self.has_ended()?.is_none() {
-            kill_process(Pid::from_child(&self.child), signal)?;
+        match pidfd_send_signal(self.ending.process(), signal) {
+            // It has ended.
+            Err(Errno::SRCH) => Ok(()),
+            sent => Ok(sent?),
         }
-        Ok(())
     }
 
     /// Waits until it ends and kills it when that takes longer than `patience`; `None` then.
     pub fn wait(&mut self, patience: Duration) -> io::Result<Option<ExitStatus>> {
-        let start = Instant::now();
-        while start.elapsed() < patience {
-            if let Some(status) = self.has_ended()? {
-                return Ok(Some(status));
-            }
-            thread::sleep(Duration::from_millis(5));
+        match self.ending.wait_for(patience) {
+            Some(status) => Ok(Some(status)),
+            None => self.kill().map(|()| None),
         }
-        self.kill().map(|()| None)
     }
 }
 
@@ -157,6 +178,72 @@ impl Drop for Program {
     fn drop(&mut self) {
         // It may have ended and been waited for; then there is nothing to kill.
         let _ = self.kill();
+    }
+}
+
+/// The end of a process, which a thread waits for so that anybody may ask; clones are the same.
+#[derive(Debug, Clone)]
+pub struct Ending(Arc<End>);
+
+#[derive(Debug)]
+struct End {
+    process: OwnedFd,
+    status: Mutex<Option<ExitStatus>>,
+    known: Condvar,
+}
+
+impl Ending {
+    fn of(mut child: Child) -> io::Result<Self> {
+        let process =
+            pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).or_else(|error| {
+                child.kill().and_then(|()| child.wait())?;
+                Err(io::Error::from(error))
+            })?;
+        let (status, known) = (Mutex::new(None), Condvar::new());
+        let ending = Self(Arc::new(End { process, status, known }));
+        let end = ending.clone();
+        thread::Builder::new().name("waits for a program".into()).spawn(move || {
+            // Nobody else waits for it, so this fails never; it would be as good as an end.
+            let status = child.wait().unwrap_or_else(|_| ExitStatus::from_raw(255 << 8));
+            *end.lock() = Some(status);
+            end.0.known.notify_all();
+        })?;
+        Ok(ending)
+    }
+
+    /// The process, which can be read from (poll(2)) when it has ended.
+    pub fn process(&self) -> BorrowedFd<'_> {
+        self.0.process.as_fd()
+    }
+
+    /// How it ended, if it has.
+    pub fn status(&self) -> Option<ExitStatus> {
+        *self.lock()
+    }
+
+    /// Waits for it, however long that takes.
+    pub fn wait(&self) -> ExitStatus {
+        let mut status = self.lock();
+        loop {
+            match *status {
+                Some(status) => return status,
+                None => {
+                    let woken = self.0.known.wait(status);
+                    status = woken.unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Waits for it as long as `patience` lasts.
+    pub fn wait_for(&self, patience: Duration) -> Option<ExitStatus> {
+        let waited =
+            self.0.known.wait_timeout_while(self.lock(), patience, |status| status.is_none());
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ExitStatus>> {
+        self.0.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,6 +255,11 @@ pub struct Log {
 }
 
 impl Log {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The complete lines that were added since the last call, without colours.
     pub fn new_lines(&mut self) -> io::Result<Vec<String>> {
         let mut file = File::open(&self.path)?;

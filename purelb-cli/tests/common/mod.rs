@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test uses what it needs, and panics")]
 
 pub(crate) mod go;
+pub(crate) mod kubectl;
 pub(crate) mod lab;
 pub(crate) mod node;
 pub(crate) mod program;
