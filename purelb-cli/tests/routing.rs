@@ -19,7 +19,7 @@ use purelb_cli::lab::cluster::{Blueprint, Cluster};
 use purelb_cli::lab::namespace::Namespace;
 use purelb_cli::lab::observe::links;
 use purelb_cli::lab::responder::{Transport, ask};
-use purelb_cli::lab::routing::Software;
+use purelb_cli::lab::routing::{Protocol, Software};
 use purelb_cli::lab::traffic::{Tally, Traffic};
 use purelb_cli::lab::{privilege, require, samples};
 
@@ -56,8 +56,18 @@ fn bird_teaches_the_router_by_ospf() {
     story(Software::BirdOspf);
 }
 
+#[test]
+fn frr_teaches_the_router_by_bgp() {
+    story(Software::FrrBgp);
+}
+
+#[test]
+fn frr_teaches_the_router_by_ospf() {
+    story(Software::FrrOspf);
+}
+
 fn story(software: Software) {
-    if let Err(missing) = software.find() {
+    if let Err(missing) = software.check() {
         return require::skip_tier("routing", &missing.to_string());
     }
     let blueprint = Blueprint { routing: Some(software), ..Blueprint::default() };
@@ -67,7 +77,7 @@ fn story(software: Software) {
         scene.apply(samples::ROUTED_GROUP);
         scene.apply(GROUPS);
         let addresses = scene.the_router_learns_every_kind_of_route();
-        scene.connections_spread(&addresses);
+        scene.one_comes_and_goes(&addresses);
         scene.an_aggregate_stays_while_an_address_in_it_lives();
         scene.a_node_without_endpoint_is_left_out();
         scene.agents_come_and_go(&addresses);
@@ -89,10 +99,6 @@ impl Scene<'_> {
     fn the_router_learns_every_kind_of_route(&mut self) -> Vec<IpAddr> {
         let told = self.all(&[]);
         eventually(|| self.is_known(&told));
-        let nodes = self.cluster.topology().nodes().iter();
-        let nodes: Vec<_> = nodes.map(|node| Monitor::start(node, "address")).collect();
-        let router = Monitor::start(self.cluster.topology().router(), "route");
-        let start = Instant::now();
         let mut addresses = Vec::new();
         for group in ["routed", "reverse"] {
             addresses.extend(self.serve(group, group, "Cluster"));
@@ -101,18 +107,43 @@ impl Scene<'_> {
         let hosts = [host4, host6].map(|host| host.to_string());
         let told = self.all(&[AGGREGATES[0], AGGREGATES[1], &hosts[0], &hosts[1]]);
         eventually(|| self.is_known(&told));
-        for host in &hosts {
-            let there =
-                nodes.iter().map(|node| node.first(&format!(" {host}/"), "kube-lb0").unwrap());
-            let (there, learnt) = (there.max().unwrap(), router.first(host, " via ").unwrap());
-            self.say(&format!(
-                "{host} is on all nodes {:.0?} after the request and in the router {:.0?} after it",
-                there - start,
-                learnt - start
-            ));
-        }
         assert!(aggregated4.is_ipv4() && aggregated6.is_ipv6());
         addresses
+    }
+
+    /// One Service is created and deleted, and connections are made in between; how long it takes until
+    /// the last node has its addresses, or has not, and until the router knows.
+    fn one_comes_and_goes(&mut self, addresses: &[IpAddr]) {
+        let nodes = self.cluster.topology().nodes().iter();
+        let nodes: Vec<_> = nodes.map(|node| Monitor::start(node, "address")).collect();
+        let router = Monitor::start(self.cluster.topology().router(), "route");
+        let start = Instant::now();
+        let hosts = self.serve("one", "hosts", "Cluster");
+        self.is_reached_by(&hosts, &ALL);
+        self.say_when("created", start, &hosts, &nodes, &router);
+        self.connections_spread(addresses);
+        let start = Instant::now();
+        self.delete("one");
+        self.is_reached_by(&hosts, &[]);
+        self.say_when("deleted", start, &hosts, &nodes, &router);
+    }
+
+    fn say_when(
+        &self,
+        what: &str,
+        start: Instant,
+        hosts: &[IpAddr],
+        nodes: &[Monitor],
+        router: &Monitor,
+    ) {
+        for host in hosts {
+            let on_nodes = nodes.iter().map(|node| node.last(&format!(" {host}/"))).max();
+            let [on_nodes, known] = [on_nodes.unwrap(), router.last(&format!("{host} "))]
+                .map(|moment| moment.unwrap().duration_since(start));
+            self.say(&format!(
+                "{what}: {host}: nodes after {on_nodes:.0?}, router after {known:.0?}"
+            ));
+        }
     }
 
     /// Each of many connections goes to one of the nodes, and every node gets some.
@@ -206,6 +237,12 @@ impl Scene<'_> {
 
     /// A node loses its cable, and gets it back.
     fn a_node_is_lost(&mut self, addresses: &[IpAddr]) {
+        let routing = self.cluster.routing().unwrap();
+        eventually(|| match routing.watched().unwrap() {
+            // Of each family.
+            up if up == 2 * ALL.len() => Ok(()),
+            up => Err(format!("{up} BFD sessions are up")),
+        });
         let before = self.known();
         let topology = self.cluster.topology();
         let traffic = self.traffic(topology.client(), addresses);
@@ -283,8 +320,8 @@ impl Scene<'_> {
             }
         });
         self.say(&format!(
-            "{what}: requested within {requested:.1?}, so on the nodes after {:.1?}, in the router \
-             after {learnt:.1?}",
+            "many {what}: requested within {requested:.1?}, nodes after {:.1?}, router after \
+             {learnt:.1?}",
             there.unwrap()
         ));
     }
@@ -404,18 +441,18 @@ impl Scene<'_> {
 
 /// How long the protocol alone, without BFD, takes to notice that a node is gone.
 fn dead_after(software: Software) -> Duration {
-    Duration::from_secs(match software {
-        Software::BirdBgp => 9,
-        Software::BirdOspf => 5,
+    Duration::from_secs(match software.protocol() {
+        Protocol::Bgp => 9,
+        Protocol::Ospf => 5,
     })
 }
 
 /// How long it may take from what a node tells to the router's kernel. OSPF tells of one destination
 /// once in 5 s (RFC 2328, MinLSInterval).
 fn told_within(software: Software) -> Duration {
-    Duration::from_secs(match software {
-        Software::BirdBgp => 3,
-        Software::BirdOspf => 10,
+    Duration::from_secs(match software.protocol() {
+        Protocol::Bgp => 3,
+        Protocol::Ospf => 10,
     })
 }
 
@@ -423,6 +460,7 @@ fn told_within(software: Software) -> Duration {
 fn fixed(software: Software) -> &'static [&'static str] {
     match software {
         Software::BirdBgp | Software::BirdOspf => &AGGREGATES[1..],
+        Software::FrrBgp | Software::FrrOspf => &[],
     }
 }
 

@@ -2,11 +2,13 @@
 //! the router, to learn it. It is configured by the very files under `examples/routing`.
 
 mod bird;
+mod frr;
 
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
 use thiserror::Error;
@@ -16,7 +18,7 @@ use super::process::{Image, Launch, Program};
 use super::topology::{Topology, TopologyError};
 
 /// Where routing daemons are, beside what the PATH names: some users have no `sbin` there.
-const SBIN: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+const SBIN: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/usr/lib/frr"];
 
 /// Which software, and what it speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,6 +27,19 @@ pub enum Software {
     BirdBgp,
     /// BIRD 2, OSPF with BFD
     BirdOspf,
+    /// FRR, BGP with BFD
+    FrrBgp,
+    /// FRR, OSPF with BFD
+    FrrOspf,
+}
+
+/// What routers talk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// BGP, both families over sessions of their own
+    Bgp,
+    /// OSPFv2 and OSPFv3
+    Ospf,
 }
 
 /// Running daemons, on every node and in the router. Dropping it kills them.
@@ -46,6 +61,9 @@ pub enum RoutingError {
         /// Debian's package of it.
         package: &'static str,
     },
+    /// The daemons become other users.
+    #[error("FRR becomes a user of its own, which only root may let it: run the lab as root")]
+    NotOfTheMachine,
     /// The router still routes by itself.
     #[error(transparent)]
     Topology(#[from] TopologyError),
@@ -76,10 +94,19 @@ struct Arrangement {
 }
 
 impl Software {
-    /// Looks for the programs.
-    pub fn find(self) -> Result<(), RoutingError> {
+    /// What it talks.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::BirdBgp | Self::FrrBgp => Protocol::Bgp,
+            Self::BirdOspf | Self::FrrOspf => Protocol::Ospf,
+        }
+    }
+
+    /// Checks that it can be run here.
+    pub fn check(self) -> Result<(), RoutingError> {
         match self {
             Self::BirdBgp | Self::BirdOspf => bird::program().map(drop),
+            Self::FrrBgp | Self::FrrOspf => frr::check(),
         }
     }
 
@@ -89,15 +116,26 @@ impl Software {
         router_id: Ipv4Addr,
         directory: &Path,
     ) -> Result<Arrangement, RoutingError> {
-        match self {
-            Self::BirdBgp | Self::BirdOspf => bird::arrange(self, role, router_id, directory),
-        }
+        let arrange = match self {
+            Self::BirdBgp | Self::BirdOspf => bird::arrange,
+            Self::FrrBgp | Self::FrrOspf => frr::arrange,
+        };
+        arrange(self.protocol(), role, router_id, directory)
     }
 
-    /// The shell command by which somebody in that directory's place sees what the daemon knows.
+    /// The shell command by which somebody sees what the daemon of that directory knows.
     fn question(self, directory: &Path) -> String {
         match self {
             Self::BirdBgp | Self::BirdOspf => bird::question(directory),
+            Self::FrrBgp | Self::FrrOspf => frr::question(directory),
+        }
+    }
+
+    /// What lists the BFD sessions of the daemon of that directory, one a line with the word `up`.
+    fn bfd(self, directory: &Path) -> Command {
+        match self {
+            Self::BirdBgp | Self::BirdOspf => bird::bfd(directory),
+            Self::FrrBgp | Self::FrrOspf => frr::bfd(directory),
         }
     }
 }
@@ -111,7 +149,7 @@ impl Routing {
         directory: PathBuf,
         logs: &Path,
     ) -> Result<Self, RoutingError> {
-        software.find()?;
+        software.check()?;
         topology.leave_routes_to_daemons()?;
         let mut routing = Self { software, directory, programs: Vec::new() };
         routing.start_one(topology.router(), Role::Router, Topology::ROUTER_ID, logs)?;
@@ -131,6 +169,14 @@ impl Routing {
         self.software.question(&self.directory.join("router"))
     }
 
+    /// How many of the router's BFD sessions are up.
+    pub fn watched(&self) -> io::Result<usize> {
+        let mut command = self.software.bfd(&self.directory.join("router"));
+        let output = command.stderr(Stdio::inherit()).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).to_lowercase();
+        Ok(text.lines().filter(|line| line.split_whitespace().any(|word| word == "up")).count())
+    }
+
     fn start_one(
         &mut self,
         place: &Namespace,
@@ -141,8 +187,8 @@ impl Routing {
         let name = place.name();
         let directory = self.directory.join(name);
         let arrangement = self.software.arrange(role, router_id, &directory)?;
-        fs::create_dir_all(&directory)
-            .and_then(|()| arrangement.write(&directory))
+        arrangement
+            .write(&directory)
             .map_err(failed(format!("write the configuration of {name}")))?;
         let launch = Launch {
             program: "routing",
@@ -160,7 +206,11 @@ impl Routing {
 
 impl Arrangement {
     fn write(&self, directory: &Path) -> io::Result<()> {
-        self.files.iter().try_for_each(|(name, text)| fs::write(directory.join(name), text))
+        self.files.iter().try_for_each(|(name, text)| {
+            let file = directory.join(name);
+            fs::create_dir_all(file.parent().unwrap_or(directory))?;
+            fs::write(file, text)
+        })
     }
 }
 

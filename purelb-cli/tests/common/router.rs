@@ -84,10 +84,9 @@ impl Monitor {
         lines.filter(|line| is_told(destination(line))).collect()
     }
 
-    /// When the first line came that holds both texts.
-    pub(crate) fn first(&self, one: &str, other: &str) -> Option<Instant> {
-        let has_both = |line: &str| line.contains(one) && line.contains(other);
-        self.lines().iter().find(|(_, line)| has_both(line)).map(|(moment, _)| *moment)
+    /// When the last line came that holds the text.
+    pub(crate) fn last(&self, text: &str) -> Option<Instant> {
+        self.lines().iter().rfind(|(_, line)| line.contains(text)).map(|(moment, _)| *moment)
     }
 }
 

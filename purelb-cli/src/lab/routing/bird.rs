@@ -2,8 +2,9 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use super::{Arrangement, Role, RoutingError, Software, find};
+use super::{Arrangement, Protocol, Role, RoutingError, find};
 
 const NODE_BGP: &str = include_str!("../../../../examples/routing/bird/node-bgp.conf");
 const NODE_OSPF: &str = include_str!("../../../../examples/routing/bird/node-ospf.conf");
@@ -18,16 +19,16 @@ pub(super) fn program() -> Result<PathBuf, RoutingError> {
 }
 
 pub(super) fn arrange(
-    software: Software,
+    protocol: Protocol,
     role: Role,
     router_id: Ipv4Addr,
     directory: &Path,
 ) -> Result<Arrangement, RoutingError> {
-    let text = match (software, role) {
-        (Software::BirdBgp, Role::Node) => NODE_BGP,
-        (Software::BirdBgp, Role::Router) => ROUTER_BGP,
-        (Software::BirdOspf, Role::Node) => NODE_OSPF,
-        (Software::BirdOspf, Role::Router) => ROUTER_OSPF,
+    let text = match (protocol, role) {
+        (Protocol::Bgp, Role::Node) => NODE_BGP,
+        (Protocol::Bgp, Role::Router) => ROUTER_BGP,
+        (Protocol::Ospf, Role::Node) => NODE_OSPF,
+        (Protocol::Ospf, Role::Router) => ROUTER_OSPF,
     };
     let file = |name: &str| directory.join(name).display().to_string();
     let options = [("-c", "bird.conf"), ("-s", CONTROL), ("-P", "bird.pid")];
@@ -44,4 +45,10 @@ pub(super) fn arrange(
 
 pub(super) fn question(directory: &Path) -> String {
     format!("birdc -s {} show route", directory.join(CONTROL).display())
+}
+
+pub(super) fn bfd(directory: &Path) -> Command {
+    let mut command = Command::new("birdc");
+    command.arg("-s").arg(directory.join(CONTROL)).args(["show", "bfd", "sessions"]);
+    command
 }
