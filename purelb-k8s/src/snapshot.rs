@@ -36,12 +36,17 @@ pub struct Snapshot {
     pub groups: Vec<ServiceGroup>,
     /// LBNodeAgents of the install namespace.
     pub agents: Vec<LbNodeAgent>,
+    /// ServiceGroups and LBNodeAgents of other namespaces, which nobody heeds; `None` if those may not be
+    /// seen.
+    pub elsewhere: Option<Vec<Elsewhere>>,
     /// Nodes.
     pub nodes: Vec<Node>,
     /// The agents' leases.
     pub leases: Vec<LeaseSight>,
     /// PureLB's own pods.
     pub pods: Vec<Pod>,
+    /// A pod of the install namespace has the Go PureLB's BGP daemon beside its agent.
+    pub has_bgp_sidecar: bool,
     /// Services without a class count as ours, whatever the allocator's pod says.
     pub default_announcer: bool,
     /// When it was made, by this machine's clock.
@@ -69,6 +74,17 @@ impl LeaseSight {
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.seconds_left(now).is_some_and(|left| left > 0.0)
     }
+}
+
+/// An object of ours in a namespace where it counts for nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Elsewhere {
+    /// `ServiceGroup` or `LBNodeAgent`.
+    pub kind: &'static str,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// A pod of PureLB's.
@@ -109,17 +125,13 @@ impl Snapshot {
     pub async fn take(client: &Client, namespace: &str) -> Result<Self, SnapshotError> {
         let load_balancers = ListParams::default().fields("spec.type=LoadBalancer");
         let all = ListParams::default();
-        let ours = ListParams::default().labels("app.kubernetes.io/name=purelb");
         let (services, slices, nodes, leases, pods, custom) = futures::try_join!(
             list(Api::<core::Service>::all(client.clone()), "services", &load_balancers),
             list(Api::<discovery::EndpointSlice>::all(client.clone()), "endpointslices", &all),
             list(Api::<core::Node>::all(client.clone()), "nodes", &all),
             list(Api::<coordination::Lease>::namespaced(client.clone(), namespace), "leases", &all),
-            list(Api::<core::Pod>::namespaced(client.clone(), namespace), "pods", &ours),
-            try_join_all(
-                [("servicegroups", "ServiceGroup"), ("lbnodeagents", "LBNodeAgent")]
-                    .map(|(plural, kind)| list_custom(client, namespace, plural, kind)),
-            ),
+            list(Api::<core::Pod>::namespaced(client.clone(), namespace), "pods", &all),
+            try_join_all(CUSTOM.map(|(plural, kind)| list_custom(client, namespace, plural, kind))),
         )?;
         let [groups, agents] = <[Vec<DynamicObject>; 2]>::try_from(custom).unwrap_or_default();
         Ok(Self {
@@ -131,9 +143,11 @@ impl Snapshot {
             endpoints: joined(slices.iter().map(endpoints::slice).collect()),
             groups: groups.iter().map(service_group::service_group).collect(),
             agents: agents.iter().map(lb_node_agent::lb_node_agent).collect(),
+            elsewhere: elsewhere(client, namespace).await,
             nodes: nodes.iter().map(node::node).collect(),
             leases: leases.iter().filter_map(sight).collect(),
             pods: pods.iter().filter_map(pod).collect(),
+            has_bgp_sidecar: pods.iter().any(has_bgp_sidecar),
             default_announcer: false,
             taken: Timestamp::now(),
         })
@@ -274,19 +288,44 @@ where
     listed.map(|list| list.items).map_err(|error| SnapshotError { kind, text: chain(&error) })
 }
 
+/// Our resources: plural and kind.
+const CUSTOM: [(&str, &str); 2] =
+    [("servicegroups", "ServiceGroup"), ("lbnodeagents", "LBNodeAgent")];
+
+fn resource(plural: &str, kind: &str) -> ApiResource {
+    ApiResource {
+        group: api::GROUP.to_owned(),
+        version: api::VERSION.to_owned(),
+        api_version: format!("{}/{}", api::GROUP, api::VERSION),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    }
+}
+
+/// What of ours is in other namespaces; nothing is known of that without the right to look there.
+async fn elsewhere(client: &Client, namespace: &str) -> Option<Vec<Elsewhere>> {
+    let mut found = Vec::new();
+    for (plural, kind) in CUSTOM {
+        let api = Api::<DynamicObject>::all_with(client.clone(), &resource(plural, kind));
+        for object in api.list(&ListParams::default()).await.ok()?.items {
+            let other = object.metadata.namespace.unwrap_or_default();
+            if other != namespace {
+                let name = object.metadata.name.unwrap_or_default();
+                found.push(Elsewhere { kind, namespace: other, name });
+            }
+        }
+    }
+    found.sort();
+    Some(found)
+}
+
 async fn list_custom(
     client: &Client,
     namespace: &str,
     plural: &'static str,
     kind: &str,
 ) -> Result<Vec<DynamicObject>, SnapshotError> {
-    let resource = ApiResource {
-        group: api::GROUP.to_owned(),
-        version: api::VERSION.to_owned(),
-        api_version: format!("{}/{}", api::GROUP, api::VERSION),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    };
+    let resource = resource(plural, kind);
     let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
     let listed = api.list(&ListParams::default()).await;
     listed
@@ -294,8 +333,17 @@ async fn list_custom(
         .map_err(|error| SnapshotError { kind: plural, text: chain(&error) })
 }
 
+/// Whether a container of the Go PureLB's BGP daemon is in the pod.
+fn has_bgp_sidecar(pod: &core::Pod) -> bool {
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers.any(|container| container.name == "k8gobgp")
+}
+
 fn pod(object: &core::Pod) -> Option<Pod> {
     let labels = object.metadata.labels.as_ref()?;
+    if labels.get("app.kubernetes.io/name").is_none_or(|name| name != "purelb") {
+        return None;
+    }
     let spec = object.spec.as_ref()?;
     let container = spec.containers.first()?;
     let statuses = object.status.as_ref().and_then(|status| status.container_statuses.as_ref());

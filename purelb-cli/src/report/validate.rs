@@ -7,12 +7,14 @@ use std::io::{self, Write};
 use purelb_core::config::{LocalInterface, MultipleDefaultRoutes, Selection, select};
 use purelb_core::group::Announce;
 use purelb_core::name::NodeName;
-use purelb_k8s::snapshot::Snapshot;
+use purelb_k8s::snapshot::{Elsewhere, Snapshot};
 use serde::Serialize;
 
 use super::engine::{Allocation, Engine};
 use super::routes::DefaultRoutes;
 use crate::command::output::Report;
+
+mod agents;
 
 /// Every check, with what came of it.
 #[derive(Debug, Default, Serialize)]
@@ -67,6 +69,7 @@ impl ValidateReport {
         let engine = Engine::new(snapshot);
         let mut report = Self::default();
         report.groups(snapshot, &engine);
+        report.namespaces(snapshot, &engine);
         report.agents(snapshot);
         report.services(snapshot, &engine);
         report.routes(snapshot, routes);
@@ -116,30 +119,36 @@ impl ValidateReport {
         }
     }
 
-    fn agents(&mut self, snapshot: &Snapshot) {
-        if snapshot.agents.is_empty() {
-            let text = "there is no LBNodeAgent: all nodes go by the defaults";
-            self.add(Status::Warn, text.to_owned());
+    fn namespaces(&mut self, snapshot: &Snapshot, engine: &Engine) {
+        for (namespace, groups) in engine.allocator().catalog().ambiguous() {
+            let names: Vec<_> = groups.iter().map(ToString::to_string).collect();
+            let text = format!(
+                "namespace {namespace} is served by {}: exactly one must have namespaceDefault",
+                names.join(", ")
+            );
+            self.add(Status::Fail, text);
         }
-        let mut fine = 0;
-        for node in &snapshot.nodes {
-            match select(&snapshot.agents, &node.labels) {
-                Selection::Configured(..) | Selection::Default => fine += 1,
-                Selection::Deselected => self.add(
-                    Status::Warn,
-                    format!("no LBNodeAgent selects node {}, so it announces nothing", node.name),
-                ),
-                Selection::Invalid(agent, error) => self.add(
-                    Status::Fail,
-                    format!(
-                        "LBNodeAgent {}/{}, for node {}: {error}",
-                        agent.name.0, agent.name.1, node.name
-                    ),
-                ),
+        match &snapshot.elsewhere {
+            None => {
+                let text = "whether there are ServiceGroups and LBNodeAgents in other namespaces, which \
+                            would count for nothing, may not be seen";
+                self.add(Status::Warn, text.to_owned());
+            }
+            Some(objects) => {
+                for Elsewhere { kind, namespace, name } in objects {
+                    let text = format!(
+                        "{kind} {namespace}/{name} counts for nothing: {namespace} is not the PureLB \
+                         install namespace"
+                    );
+                    self.add(Status::Fail, text);
+                }
             }
         }
-        if fine > 0 {
-            self.add(Status::Pass, format!("{fine} nodes know how to announce"));
+        let mut groups = engine.allocator().catalog().groups().values().flatten();
+        if snapshot.has_bgp_sidecar && groups.any(|group| group.announce == Announce::Remote) {
+            let text = "k8gobgp in the agents' pods tells the routers of remote addresses; our agents bring \
+                        no routing software, so let one of your own run on the nodes first";
+            self.add(Status::Warn, text.to_owned());
         }
     }
 
@@ -266,6 +275,98 @@ mod tests {
         let kept = messages(&report, Status::Pass).join("\n");
         assert!(kept.contains(" Services keep the addresses"), "{kept}");
         assert!(!messages(&report, Status::Warn).iter().any(|text| text.contains("instead of")));
+    }
+
+    fn group(name: &str, spec: &Value) -> Value {
+        json!({
+            "apiVersion": "purelb.io/v2", "kind": "ServiceGroup",
+            "metadata": { "name": name, "namespace": "purelb", "uid": name, "generation": 1 },
+            "spec": spec,
+        })
+    }
+
+    fn pool(range: &str, subnet: &str) -> Value {
+        json!({ "v4pools": [{ "pool": range, "subnet": subnet, "aggregation": "default" }] })
+    }
+
+    /// What fails with one more group beside those of the fixture.
+    fn failing(spec: &Value) -> Vec<String> {
+        let mut objects = fixture::objects();
+        objects.push(group("x", spec));
+        let mut snapshot = fixture::snapshot(objects);
+        snapshot.elsewhere = Some(Vec::new());
+        let report = ValidateReport::new(&snapshot, &RoutesByNode::new());
+        messages(&report, Status::Fail).into_iter().map(str::to_owned).collect()
+    }
+
+    /// What `validate` of the Go PureLB takes for a failure in a group is one here.
+    #[test]
+    fn a_group_that_cannot_be_used_fails_with_the_reason() {
+        let sound = pool("10.0.0.1-10.0.0.9", "10.0.0.0/24");
+        assert_eq!(failing(&json!({ "local": sound })), [""; 0]);
+        let mut both = sound;
+        both["multiPool"] = true.into();
+        both["balancePools"] = true.into();
+        for (why, spec) in [
+            ("an empty one", json!({})),
+            ("no kind", json!({ "namespaces": ["shop"] })),
+            ("multiPool and balancePools", json!({ "local": both })),
+            ("a bad range", json!({ "local": pool("10.0.0.9-10.0.0.1", "10.0.0.0/24") })),
+            ("a bad subnet", json!({ "local": pool("10.0.0.1-10.0.0.9", "10.0.0.0/99") })),
+            ("a range outside", json!({ "local": pool("10.0.1.1-10.0.1.9", "10.0.0.0/24") })),
+            ("an overlap", json!({ "remote": pool("192.0.2.241-192.0.2.242", "192.0.2.0/24") })),
+        ] {
+            let said = failing(&spec);
+            assert_eq!(said.len(), 1, "{why}: {said:#?}");
+            assert!(said[0].starts_with("ServiceGroup x cannot be used: "), "{why}: {said:#?}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_several_groups_serve_without_one_default_fails() {
+        let group = |name: &str, net: u8, is_default: bool| {
+            let mut spec =
+                json!({ "remote": pool(&format!("10.0.{net}.0/24"), &format!("10.0.{net}.0/24")) });
+            spec["namespaces"] = json!(["shop"]);
+            spec["namespaceDefault"] = is_default.into();
+            group(name, &spec)
+        };
+        let failed = |a: bool, b: bool| {
+            let mut objects = fixture::objects();
+            objects.extend([group("a", 1, a), group("b", 2, b)]);
+            let report = ValidateReport::new(&fixture::snapshot(objects), &RoutesByNode::new());
+            messages(&report, Status::Fail).join("\n")
+        };
+        assert_eq!(failed(true, false), "");
+        let text = "namespace shop is served by a, b: exactly one must have namespaceDefault";
+        assert_eq!(failed(false, false), text);
+        assert_eq!(failed(true, true), text);
+    }
+
+    #[test]
+    fn what_is_in_another_namespace_fails_and_where_nobody_may_look_is_said() {
+        let mut snapshot = fixture::snapshot(fixture::objects());
+        let unseen = ValidateReport::new(&snapshot, &RoutesByNode::new());
+        assert!(messages(&unseen, Status::Warn).join("\n").contains("may not be seen"));
+        let other = |kind| Elsewhere { kind, namespace: "shop".into(), name: "x".into() };
+        snapshot.elsewhere = Some(vec![other("LBNodeAgent"), other("ServiceGroup")]);
+        let report = ValidateReport::new(&snapshot, &RoutesByNode::new());
+        let text = "shop/x counts for nothing: shop is not the PureLB install namespace";
+        assert_eq!(
+            messages(&report, Status::Fail),
+            [format!("LBNodeAgent {text}"), format!("ServiceGroup {text}")]
+        );
+    }
+
+    #[test]
+    fn routes_that_a_sidecar_tells_of_are_named() {
+        let mut snapshot = fixture::snapshot(fixture::objects());
+        for has_bgp_sidecar in [false, true] {
+            snapshot.has_bgp_sidecar = has_bgp_sidecar;
+            let report = ValidateReport::new(&snapshot, &RoutesByNode::new());
+            let warned = messages(&report, Status::Warn).join("\n");
+            assert_eq!(warned.contains("k8gobgp"), has_bgp_sidecar, "{warned}");
+        }
     }
 
     #[test]

@@ -181,13 +181,7 @@ impl Catalog {
         let Some(groups) = self.listed.get(namespace) else {
             return Ok((default(), Provenance::Default));
         };
-        let mut marked = groups.intersection(&self.defaults);
-        let only = match (groups.len(), marked.next(), marked.next()) {
-            (1, _, _) => groups.first(),
-            (_, Some(only), None) => Some(only),
-            (_, Some(_), Some(_)) | (_, None, _) => None,
-        };
-        if let Some(only) = only {
+        if let Some(only) = self.only(groups) {
             return Ok((only.clone(), Provenance::Namespace));
         }
         let groups = groups.iter().cloned().collect();
@@ -195,6 +189,21 @@ impl Catalog {
             return Err(Refusal::AmbiguousDefault { namespace: namespace.clone(), groups });
         }
         Ok((default(), Provenance::Ambiguous { groups }))
+    }
+
+    /// The one that is meant where nothing is asked for, of the groups that list a namespace.
+    fn only<'a>(&'a self, groups: &'a BTreeSet<GroupName>) -> Option<&'a GroupName> {
+        let mut marked = groups.intersection(&self.defaults);
+        match (groups.len(), marked.next(), marked.next()) {
+            (1, _, _) => groups.first(),
+            (_, Some(only), None) => Some(only),
+            (_, Some(_), Some(_)) | (_, None, _) => None,
+        }
+    }
+
+    /// Namespaces that several groups list of which not exactly one is the default, with those groups.
+    pub fn ambiguous(&self) -> impl Iterator<Item = (&Namespace, &BTreeSet<GroupName>)> {
+        self.listed.iter().filter(|(_, groups)| self.only(groups).is_none())
     }
 
     /// Whether the fences let Services of `namespace` into `group`.
