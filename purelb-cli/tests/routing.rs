@@ -12,14 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use common::DEADLINE;
 use common::lab::{annotation, beside_others, eventually};
 use common::router::{Known, Monitor, Neighbours, overruns};
 use purelb_cli::lab::client::{ObjectPath, ingress};
 use purelb_cli::lab::cluster::{Blueprint, Cluster};
 use purelb_cli::lab::namespace::Namespace;
-use purelb_cli::lab::observe::links;
+use purelb_cli::lab::observe::{Glance, links, wait_until};
 use purelb_cli::lab::responder::{Transport, ask};
 use purelb_cli::lab::routing::{Protocol, Software};
+use purelb_cli::lab::stop::Stop;
 use purelb_cli::lab::traffic::{Tally, Traffic};
 use purelb_cli::lab::{privilege, require, samples};
 
@@ -64,6 +66,11 @@ fn frr_teaches_the_router_by_bgp() {
 #[test]
 fn frr_teaches_the_router_by_ospf() {
     story(Software::FrrOspf);
+}
+
+#[test]
+fn gobgp_teaches_the_router_by_bgp() {
+    story(Software::Gobgp);
 }
 
 fn story(software: Software) {
@@ -240,8 +247,8 @@ impl Scene<'_> {
         let routing = self.cluster.routing().unwrap();
         eventually(|| match routing.watched().unwrap() {
             // Of each family.
-            up if up == 2 * ALL.len() => Ok(()),
-            up => Err(format!("{up} BFD sessions are up")),
+            Some(up) if up != 2 * ALL.len() => Err(format!("{up} BFD sessions are up")),
+            None | Some(_) => Ok(()),
         });
         let before = self.known();
         let topology = self.cluster.topology();
@@ -249,7 +256,7 @@ impl Scene<'_> {
         let lost = self.cluster.node(1);
         topology.cut_off(lost).unwrap();
         let start = Instant::now();
-        let limit = dead_after(self.software);
+        let limit = noticed_within(self.software);
         eventually(|| match self.known() {
             known if known.values().any(|nodes| nodes.contains(&1)) => Err(format!("{known:?}")),
             known if known.len() == before.len() => Ok(()),
@@ -257,7 +264,7 @@ impl Scene<'_> {
         });
         let taken = start.elapsed();
         self.say(&format!("a node that lost its cable is left out after {taken:.1?}"));
-        assert!(taken < limit, "{taken:?}, without BFD {limit:?}");
+        assert!(taken < limit, "{taken:?}, not {limit:?}");
         self.finish("a node loses its cable", traffic, limit);
         topology.reconnect(lost).unwrap();
         let start = Instant::now();
@@ -307,7 +314,8 @@ impl Scene<'_> {
         routes: usize,
     ) {
         let mut there = None;
-        let learnt = eventually(|| {
+        let limit = DEADLINE + Duration::from_millis(200) * routes as u32;
+        let learnt = wait_until(limit, &Stop::default(), || {
             let nodes = self.cluster.topology().nodes();
             if there.is_none() && nodes.iter().all(|node| many(node) == 2 * services) {
                 there = Some(start.elapsed());
@@ -316,9 +324,13 @@ impl Scene<'_> {
             let whole = known.values().filter(|nodes| nodes.len() == ALL.len()).count();
             match there {
                 Some(_) if whole == routes && known.len() == routes => Ok(start.elapsed()),
-                _ => Err(format!("{what}: {whole} of {} are whole, not {routes}", known.len())),
+                _ => Err(Glance::NotYet(format!(
+                    "{what}: {whole} of {} are whole, not {routes}",
+                    known.len()
+                ))),
             }
-        });
+        })
+        .unwrap();
         self.say(&format!(
             "many {what}: requested within {requested:.1?}, nodes after {:.1?}, router after \
              {learnt:.1?}",
@@ -439,11 +451,13 @@ impl Scene<'_> {
     }
 }
 
-/// How long the protocol alone, without BFD, takes to notice that a node is gone.
-fn dead_after(software: Software) -> Duration {
-    Duration::from_secs(match software.protocol() {
-        Protocol::Bgp => 9,
-        Protocol::Ospf => 5,
+/// How long it may take to notice that a node is gone: with BFD less than without it.
+fn noticed_within(software: Software) -> Duration {
+    Duration::from_secs(match (software, software.protocol()) {
+        // The hold time, and some for the rest.
+        (Software::Gobgp, _) => 9 + 6,
+        (_, Protocol::Bgp) => 9,
+        (_, Protocol::Ospf) => 5,
     })
 }
 
@@ -460,7 +474,7 @@ fn told_within(software: Software) -> Duration {
 fn fixed(software: Software) -> &'static [&'static str] {
     match software {
         Software::BirdBgp | Software::BirdOspf => &AGGREGATES[1..],
-        Software::FrrBgp | Software::FrrOspf => &[],
+        Software::FrrBgp | Software::FrrOspf | Software::Gobgp => &[],
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod bird;
 mod frr;
+mod gobgp;
 
 use std::fs;
 use std::io;
@@ -31,6 +32,8 @@ pub enum Software {
     FrrBgp,
     /// FRR, OSPF with BFD
     FrrOspf,
+    /// GoBGP on the nodes, BIRD 2 in the router
+    Gobgp,
 }
 
 /// What routers talk.
@@ -97,7 +100,7 @@ impl Software {
     /// What it talks.
     pub fn protocol(self) -> Protocol {
         match self {
-            Self::BirdBgp | Self::FrrBgp => Protocol::Bgp,
+            Self::BirdBgp | Self::FrrBgp | Self::Gobgp => Protocol::Bgp,
             Self::BirdOspf | Self::FrrOspf => Protocol::Ospf,
         }
     }
@@ -107,6 +110,7 @@ impl Software {
         match self {
             Self::BirdBgp | Self::BirdOspf => bird::program().map(drop),
             Self::FrrBgp | Self::FrrOspf => frr::check(),
+            Self::Gobgp => gobgp::check(),
         }
     }
 
@@ -119,23 +123,25 @@ impl Software {
         let arrange = match self {
             Self::BirdBgp | Self::BirdOspf => bird::arrange,
             Self::FrrBgp | Self::FrrOspf => frr::arrange,
+            Self::Gobgp => gobgp::arrange,
         };
         arrange(self.protocol(), role, router_id, directory)
     }
 
-    /// The shell command by which somebody sees what the daemon of that directory knows.
+    /// The shell command by which somebody sees what the router's daemon knows.
     fn question(self, directory: &Path) -> String {
         match self {
-            Self::BirdBgp | Self::BirdOspf => bird::question(directory),
+            Self::BirdBgp | Self::BirdOspf | Self::Gobgp => bird::question(directory),
             Self::FrrBgp | Self::FrrOspf => frr::question(directory),
         }
     }
 
-    /// What lists the BFD sessions of the daemon of that directory, one a line with the word `up`.
-    fn bfd(self, directory: &Path) -> Command {
+    /// What lists the router's BFD sessions, one a line with the word `up`, where the nodes have BFD.
+    fn bfd(self, directory: &Path) -> Option<Command> {
         match self {
-            Self::BirdBgp | Self::BirdOspf => bird::bfd(directory),
-            Self::FrrBgp | Self::FrrOspf => frr::bfd(directory),
+            Self::BirdBgp | Self::BirdOspf => Some(bird::bfd(directory)),
+            Self::FrrBgp | Self::FrrOspf => Some(frr::bfd(directory)),
+            Self::Gobgp => None,
         }
     }
 }
@@ -169,12 +175,15 @@ impl Routing {
         self.software.question(&self.directory.join("router"))
     }
 
-    /// How many of the router's BFD sessions are up.
-    pub fn watched(&self) -> io::Result<usize> {
-        let mut command = self.software.bfd(&self.directory.join("router"));
+    /// How many of the router's BFD sessions are up; none where the nodes have no BFD.
+    pub fn watched(&self) -> io::Result<Option<usize>> {
+        let Some(mut command) = self.software.bfd(&self.directory.join("router")) else {
+            return Ok(None);
+        };
         let output = command.stderr(Stdio::inherit()).output()?;
         let text = String::from_utf8_lossy(&output.stdout).to_lowercase();
-        Ok(text.lines().filter(|line| line.split_whitespace().any(|word| word == "up")).count())
+        let is_up = |line: &&str| line.split_whitespace().any(|word| word == "up");
+        Ok(Some(text.lines().filter(is_up).count()))
     }
 
     fn start_one(
