@@ -163,6 +163,10 @@ fn aggregated_resource(kind: &'static Kind) -> Value {
     resource
 }
 
+/// The media type of `/openapi/v2`, which is an empty document here. `kubectl` asks for it to check the
+/// objects of a List, and leaves to the server what it has no schema for.
+pub(super) const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 /// `/openapi/v3`
 pub(super) fn openapi_index() -> Value {
     let mut paths = Map::new();

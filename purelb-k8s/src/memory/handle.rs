@@ -137,6 +137,7 @@ impl Work {
             Route::Resources { group, version } => {
                 found(discovery::resource_list(&group, &version))?
             }
+            Route::OpenApiV2 => return Ok(ok(discovery::OPENAPI_V2, Bytes::new())),
             Route::OpenApiIndex => discovery::openapi_index(),
             Route::OpenApi { group, version } => found(discovery::openapi(&group, &version))?,
         };

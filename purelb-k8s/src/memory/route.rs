@@ -17,6 +17,7 @@ pub(super) enum Route {
         version: String,
     },
     OpenApiIndex,
+    OpenApiV2,
     OpenApi {
         group: String,
         version: String,
@@ -59,6 +60,7 @@ impl Route {
             ["api"] => Some(Self::CoreVersions),
             ["apis"] => Some(Self::Groups),
             ["apis", group] => Some(Self::Group((*group).to_owned())),
+            ["openapi", "v2"] => Some(Self::OpenApiV2),
             ["openapi", "v3"] => Some(Self::OpenApiIndex),
             ["openapi", "v3", "api", version] => {
                 Some(Self::OpenApi { group: String::new(), version: (*version).to_owned() })

@@ -368,3 +368,45 @@ async fn kubectl_makes_simple_objects_by_itself() {
     kubectl.run(&["create", "namespace", &namespace], "").await;
     assert_eq!(kubectl.object("ns", &namespace).await["status"]["phase"], "Active");
 }
+
+/// A List of any kinds, and one of a kind's own, as `kubectl get -o json` prints it.
+#[tokio::test]
+async fn a_list_is_created_applied_and_deleted_object_by_object() {
+    let Some(kubectl) = Kubectl::find().await else { return };
+    let [web, group]: [Value; 2] =
+        [WEB, GROUP].map(|text| serde_saphyr::from_str(text).expect("YAML"));
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "some" },
+    });
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": [web, group, lease] });
+    let list = list.to_string();
+    let created = kubectl.run(&["create", "-f", "-"], &list).await;
+    let names = ["service/web", "servicegroup.purelb.io/default", "lease.coordination.k8s.io/some"];
+    assert_eq!(created, names.map(|name| format!("{name} created\n")).concat());
+    assert_eq!(kubectl.object("service", "web").await["spec"]["ports"][1]["port"], 443);
+
+    let again = kubectl.fails(&["create", "-f", "-"], &list).await;
+    assert_eq!(again.matches("AlreadyExists").count(), 3, "each is tried: {again}");
+    let applied = kubectl.run(&["apply", "--server-side", "-f", "-"], &list).await;
+    assert_eq!(applied, names.map(|name| format!("{name} serverside-applied\n")).concat());
+
+    let printed = kubectl.run(&["get", "services,leases", "-o", "json"], "").await;
+    let deleted = kubectl.run(&["delete", "--wait=false", "-f", "-"], &printed).await;
+    assert!(deleted.contains("service \"web\" deleted"), "{deleted}");
+    assert!(deleted.contains("\"some\" deleted"), "{deleted}");
+    assert_eq!(kubectl.run(&["get", "services,leases", "-o", "name"], "").await, "");
+    let left = kubectl.run(&["get", "servicegroups", "-o", "name"], "").await;
+    assert_eq!(left, "servicegroup.purelb.io/default\n");
+
+    let mut two: Value = serde_json::from_str(&printed).expect("JSON");
+    two["kind"] = "ServiceList".into();
+    let services = two["items"].as_array_mut().expect("items");
+    services.retain(|object| object["kind"] == "Service");
+    for service in services {
+        let metadata = service["metadata"].as_object_mut().expect("metadata");
+        metadata.retain(|key, _| key == "name");
+        service["spec"] = json!({ "type": "LoadBalancer", "ports": [{ "port": 80 }] });
+    }
+    let created = kubectl.run(&["create", "-f", "-"], &two.to_string()).await;
+    assert_eq!(created, "service/web created\n");
+}
