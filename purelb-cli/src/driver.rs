@@ -7,7 +7,9 @@ use std::future::Future;
 use futures::FutureExt;
 use purelb_core::machine::Machine;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::telemetry::health::{BEAT, Pulse};
 
 /// The most facts that are taken in before the actions they led to are carried out.
 const BATCH: usize = 256;
@@ -89,10 +91,12 @@ fn take_in<M: Machine>(machine: &mut M, input: Input<M>) {
 /// Actions are drained into one batch and handed to the host; then the loop waits for a fact or the
 /// machine's deadline, whichever is first. A deadline that is due goes before facts, so that a busy
 /// source cannot hold up a lease; facts that are already there are taken in together, in their
-/// order, so that a burst is answered by one batch of actions.
-pub async fn drive<H: Host>(machine: &mut H::Machine, host: &mut H) -> H::Ended {
+/// order, so that a burst is answered by one batch of actions. Every turn beats the pulse, and without
+/// anything to do there is one every [`BEAT`].
+pub async fn drive<H: Host>(machine: &mut H::Machine, host: &mut H, pulse: &Pulse) -> H::Ended {
     let mut facts = VecDeque::new();
     loop {
+        pulse.beat();
         let actions: Vec<_> = std::iter::from_fn(|| machine.poll_action()).collect();
         if !actions.is_empty() {
             host.perform(actions, &mut facts);
@@ -120,6 +124,8 @@ pub async fn drive<H: Host>(machine: &mut H::Machine, host: &mut H) -> H::Ended 
                 Ok(input) => take_in(machine, input),
                 Err(ended) => return ended,
             },
+            // Cancel-safe: a timer holds nothing.
+            () = sleep(BEAT) => {}
         }
         for taken in 1..BATCH {
             // The first is taken even so: no deadline, however often due, shuts the world out.
@@ -142,12 +148,20 @@ fn now() -> std::time::Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Read, Write};
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::pin::pin;
     use std::time::Duration;
 
+    use prometheus_client::registry::Registry;
     use purelb_core::machine::Deadline;
     use tokio::sync::mpsc;
+    use tokio::time::advance;
 
     use super::*;
+    use crate::telemetry::desk::Pages;
+    use crate::telemetry::health::{Health, STILL};
+    use crate::telemetry::server::Listening;
 
     /// Asks for one action per fact, and for a call once its deadline is due.
     #[derive(Default)]
@@ -254,7 +268,8 @@ mod tests {
         let mut machine = Echo::default();
         let ended = runtime.block_on(async {
             let keep = (done_after != "never").then_some(sender);
-            let ended = drive(&mut machine, &mut world).await;
+            let pulse = Health::default().pulse("test");
+            let ended = drive(&mut machine, &mut world, &pulse).await;
             drop(keep);
             ended
         });
@@ -310,5 +325,92 @@ mod tests {
     fn the_end_of_a_source_ends_the_loop() {
         let (ended, _) = run(|_| {}, "never");
         assert_eq!(ended, Ended::SourceGone);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_with_nothing_to_do_turns_and_one_that_is_not_driven_does_not() {
+        let health = Health::default();
+        let (_sender, mut world) = World::new("never");
+        let mut machine = Echo::default();
+        let pulse = health.pulse("test");
+        {
+            let mut driving = pin!(drive(&mut machine, &mut world, &pulse));
+            let long = sleep(10 * STILL);
+            tokio::select! {
+                ended = &mut driving => unreachable!("{ended:?}"),
+                () = long => {}
+            }
+            assert_eq!(health.hung(), None);
+            advance(STILL).await;
+            assert_eq!(health.hung(), Some("test"));
+        }
+    }
+
+    /// Its `perform` never comes back, until it is let go.
+    struct Stuck(World, std::sync::mpsc::Receiver<()>);
+
+    impl Host for Stuck {
+        type Machine = Echo;
+        type Ended = Ended;
+
+        fn perform(&mut self, actions: Vec<String>, facts: &mut VecDeque<&'static str>) {
+            // It fails once the test has ended, which is as good.
+            let _ = self.1.recv();
+            self.0.perform(actions, facts);
+        }
+
+        async fn event(&mut self) -> Result<Input<Echo>, Ended> {
+            self.0.event().await
+        }
+
+        fn finished(&self, machine: &Echo) -> Option<Ended> {
+            self.0.finished(machine)
+        }
+    }
+
+    #[test]
+    fn a_loop_that_is_stuck_leaves_the_probe_without_an_answer() {
+        let (let_go, stuck) = std::sync::mpsc::channel();
+        let (address, addresses) = std::sync::mpsc::channel();
+        let (sender, world) = World::new("never");
+        let running = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let listening = Listening::bind(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
+                address.send(listening.addresses()[0]).unwrap();
+                let health = Health::default();
+                let (mut machine, mut host) = (Echo::default(), Stuck(world, stuck));
+                let pulse = health.pulse("test");
+                tokio::select! {
+                    ended = drive(&mut machine, &mut host, &pulse) => ended,
+                    () = listening.serve(Registry::default(), health, Pages::new()) => {
+                        unreachable!("it ended")
+                    }
+                }
+            })
+        });
+        let address = addresses.recv().unwrap();
+        // As long as a kubelet waits.
+        let ask = || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).map(|_| text)
+        };
+        let patient = || loop {
+            match ask() {
+                Ok(text) => return text,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => unreachable!("{error}"),
+            }
+        };
+        assert!(patient().starts_with("HTTP/1.1 200"));
+        sender.send("a").unwrap();
+        assert_eq!(ask().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let_go.send(()).unwrap();
+        assert!(patient().starts_with("HTTP/1.1 200"));
+        drop((sender, let_go));
+        assert_eq!(running.join().unwrap(), Ended::SourceGone);
     }
 }

@@ -243,9 +243,17 @@ impl Leadership {
         }
     }
 
-    /// Whether the lease, or its absence, has been seen.
-    pub fn is_listed(&self) -> bool {
-        self.view.is_some()
+    /// Whether somebody leads, as far as this one can tell: itself, or another whose lease was seen to
+    /// change within its duration.
+    pub fn is_led(&self) -> bool {
+        let is_live = match (&self.view, self.now) {
+            (Some(View::Present { lease, changed }), Some(now)) => {
+                let holder = lease.content.holder.as_deref();
+                holder.is_some_and(|it| it != NOBODY_YET) && now < Self::free_at(lease, *changed)
+            }
+            (Some(View::Absent | View::Present { .. }) | None, _) => false,
+        };
+        self.right.is_some() || is_live
     }
 
     /// When a right that rests on a write sent at `sent` ends for its holder: a tenth before the

@@ -413,6 +413,14 @@ impl Membership {
         !self.is_adopting || self.now >= self.quiet_until
     }
 
+    /// Whether this node may hold and take whatever it wins: its right runs, and it has joined for every
+    /// subnet that its host can serve.
+    pub fn is_able(&self) -> bool {
+        let mut serving = self.host.iter().flat_map(|host| &host.serving);
+        let has_joined = |net: &IpNet| self.claims.get(&Claim::Subnet(*net)) == Some(&Join::Done);
+        self.right.is_some() && self.may_take() && serving.all(has_joined)
+    }
+
     /// The subnets and addresses that our lease may say at this moment: the last that is known to
     /// be there, of this process or the one before it on this boot, and the last that was sent.
     pub fn published(&self) -> (BTreeSet<IpNet>, BTreeSet<IpAddr>) {

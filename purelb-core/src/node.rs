@@ -3,6 +3,7 @@
 mod advertise;
 mod agenda;
 mod announce;
+mod arrival;
 mod conflict;
 mod contact;
 mod decide;
@@ -44,7 +45,7 @@ use crate::store::{Change, Store};
 use crate::time::{Origin, Tick};
 
 pub use guard::{Maker, Note, changes as guard_changes, is_guarded};
-pub use notice::{AgentRef, NodeNotice, Restoring, ServiceRef};
+pub use notice::{AgentRef, NodeNotice, Restoring, ServiceRef, Since};
 pub use unserved::Unserved;
 pub use verdict::{Exclusion, NotConfigured, Verdict, Withheld};
 pub use view::{AddressView, ConfigView, HostFacts, LeaseView, LocalView, View};
@@ -181,6 +182,7 @@ pub struct NodeAgent {
     conflicts: conflict::Conflicts,
     losses: restore::Losses,
     silence: unserved::Silence,
+    awaited: arrival::Awaited,
     /// The addresses of others that people were told of, with their link's name and the Services.
     foreign: BTreeMap<IpAddr, BTreeMap<AddressKey, (String, Vec<ServiceRef>)>>,
     stopping: Option<OnStop>,
@@ -271,6 +273,7 @@ impl NodeAgent {
             conflicts: conflict::Conflicts::default(),
             losses: restore::Losses::default(),
             silence: unserved::Silence::default(),
+            awaited: arrival::Awaited::default(),
             foreign: BTreeMap::new(),
             stopping: None,
             actions: queue::Queue::default(),
@@ -313,6 +316,12 @@ impl NodeAgent {
     /// Whether everything has been listed once, so that decisions are made.
     pub fn is_ready(&self) -> bool {
         self.config.is_some()
+    }
+
+    /// Whether decisions are made and this node may hold and take whatever it wins. One that stops, or
+    /// whose lease is not confirmed, is not able to; one that has nothing to serve is.
+    pub fn is_able(&self) -> bool {
+        self.is_ready() && self.is_listed() && self.stopping.is_none() && self.membership.is_able()
     }
 
     /// Whether [`Event::Stop`] was taken in and nothing is left to do for it.

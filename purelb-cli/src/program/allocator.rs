@@ -22,7 +22,7 @@ use tracing::info;
 use crate::driver::drive;
 use crate::telemetry::allocator::AllocatorMetrics;
 use crate::telemetry::desk::Pages;
-use crate::telemetry::server::Readiness;
+use crate::telemetry::health::Health;
 
 use super::daemon::{self, Common, Failure, Signals};
 use election::Election;
@@ -61,7 +61,7 @@ async fn serve(args: Args, signals: Signals) -> Result<(), Failure> {
 
     let mut registry = Registry::default();
     let metrics = AllocatorMetrics::new(&mut registry);
-    let readiness = Readiness::default();
+    let health = Health::new(&mut registry);
     let listening = args.common.listen()?;
     let client = args.common.connect(COMPONENT).await?;
     // A pod's host name is its own name.
@@ -78,20 +78,21 @@ async fn serve(args: Args, signals: Signals) -> Result<(), Failure> {
         settings,
         recorder,
         metrics,
-        readiness: readiness.clone(),
+        health: health.clone(),
         seat,
         signals,
     };
+    let pulse = health.pulse("leadership");
     tokio::select! {
         // The lease goes first: whether anything may be sent is known before it is.
         biased;
         // Cancel-safe: nothing is done with any of them after this.
-        ended = drive(&mut leadership, &mut election) => match ended {
+        ended = drive(&mut leadership, &mut election, &pulse) => match ended {
             election::Ended::Retired => Ok(()),
             election::Ended::WatchLost => Err(Failure::WatchesLost),
         },
         failure = office.run() => Err(failure),
-        () = listening.serve(registry, readiness, Pages::new()) => Err(Failure::ServerEnded),
+        () = listening.serve(registry, health, Pages::new()) => Err(Failure::ServerEnded),
         () = events.run() => Err(Failure::EventsEnded),
     }
 }

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use crate::driver::drive;
 use crate::telemetry::agent::AgentMetrics;
 use crate::telemetry::desk::{Pages, desk};
-use crate::telemetry::server::Readiness;
+use crate::telemetry::health::Health;
 
 use super::daemon::{self, Common, ExitStatus, Signals};
 use world::{Ended, Sources, World};
@@ -80,7 +80,7 @@ async fn serve(args: Args, signals: Signals) -> Result<(), Failure> {
 
     let mut registry = Registry::default();
     let metrics = AgentMetrics::new(&mut registry);
-    let readiness = Readiness::default();
+    let health = Health::new(&mut registry);
     let listening = args.common.listen()?;
     let client = args.common.connect("purelb-lbnodeagent").await?;
     let kernel = Kernel::open(Origin::new(start))?;
@@ -99,17 +99,18 @@ async fn serve(args: Args, signals: Signals) -> Result<(), Failure> {
     let mut machine = NodeAgent::new(settings.clone(), start).with_ownership(ownership);
     machine.keep_pace(pace);
     let sources = Sources { kernel, questions, signals };
-    let mut world = World::new(client, &namespace, &settings, sources, metrics, readiness.clone());
+    let mut world = World::new(client, &namespace, &settings, sources, metrics, health.clone());
     let events = world.take_worker();
+    let pulse = health.pulse("lbnodeagent");
     tokio::select! {
         // Cancel-safe: nothing is done with any of them after this.
-        ended = drive(&mut machine, &mut world) => match ended {
+        ended = drive(&mut machine, &mut world, &pulse) => match ended {
             Ended::Stopped => Ok(()),
             Ended::Unfinished => Err(Failure::Unfinished),
             Ended::KernelLost(error) => Err(error.into()),
             Ended::WatchesLost => Err(daemon::Failure::WatchesLost.into()),
         },
-        () = listening.serve(registry, readiness, pages) => Err(daemon::Failure::ServerEnded.into()),
+        () = listening.serve(registry, health, pages) => Err(daemon::Failure::ServerEnded.into()),
         () = events => Err(daemon::Failure::EventsEnded.into()),
     }
 }

@@ -6,10 +6,11 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use purelb_core::host::Mac;
 
-use super::metrics::{ClientMetrics, counter, counters, registered};
+use super::metrics::{ClientMetrics, counter, counters, registered, seconds};
 
 /// The node agent's metrics; clones are the same.
 #[derive(Clone, Debug)]
@@ -36,6 +37,17 @@ pub struct AgentMetrics {
     pub renewals: Counter,
     /// `purelb_lbnodeagent_address_renewal_errors_total`
     pub renewal_errors: Counter,
+    /// `purelb_lbnodeagent_handover_duration_seconds`: from the moment that this node had won an
+    /// address, by its own view of the leases, to the kernel's word that it is on the local interface.
+    /// The wait until others confirm that they know of it counts; the time that the lease of a node that
+    /// died took to run out does not.
+    pub handover_seconds: Family<Handover, Histogram, fn() -> Histogram>,
+    /// `purelb_lbnodeagent_repair_duration_seconds`: from the kernel's word that an address is gone that
+    /// something other than PureLB took off its interface to its word that it is back. The growing
+    /// pauses before one that is removed again and again count.
+    pub repair_seconds: Histogram,
+    /// `purelb_lbnodeagent_kernel_errors_total`
+    pub kernel_errors: Counter,
     /// `purelb_lbnodeagent_interface_unidentified`
     pub unidentified: Family<OfFamily, Gauge>,
     /// `purelb_lbnodeagent_unserved`
@@ -83,6 +95,13 @@ impl Conflict {
     }
 }
 
+/// Where an address that this node won came from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Handover {
+    /// `peer` if another node was known to have announced it, else `new`.
+    pub from: &'static str,
+}
+
 /// An address family.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfFamily {
@@ -96,6 +115,21 @@ pub struct Reason {
     /// Its reason.
     pub reason: &'static str,
 }
+
+/// The reasons of Events that an agent raises ([`Notice::reason`](purelb_core::notice::Notice::reason)).
+const REASONS: [&str; 11] = [
+    "AddressConflict",
+    "AddressRestored",
+    "AnnouncementFailed",
+    "AnnouncingLocal",
+    "AnnouncingNonLocal",
+    "ConfigError",
+    "DuplicateNode",
+    "InterfaceUnidentified",
+    "LeaseLost",
+    "LeaseUnconfirmed",
+    "NotAnnounced",
+];
 
 impl AgentMetrics {
     /// Adds them to a registry.
@@ -114,6 +148,14 @@ impl AgentMetrics {
         let renewals = agent("address_renewals", "Number of address lifetimes prolonged");
         let renewal_errors =
             agent("address_renewal_errors", "Number of address lifetimes that were not prolonged");
+        let kernel_errors =
+            agent("kernel_errors", "Number of times that the kernel did not do what it was asked");
+        let events: Family<Reason, Counter> =
+            counters(registry, "purelb_events", "Number of Events raised, by reason");
+        for reason in REASONS {
+            // An increase from nothing is none to Prometheus.
+            drop(events.get_or_create(&Reason { reason }));
+        }
         Self {
             client: ClientMetrics::new(registry),
             announced: registered(
@@ -142,6 +184,19 @@ impl AgentMetrics {
             withdrawals,
             renewals,
             renewal_errors,
+            handover_seconds: registered(
+                registry,
+                "purelb_lbnodeagent_handover_duration_seconds",
+                "Seconds from winning an address to the kernel showing it on the local interface",
+                Family::new_with_constructor(seconds as fn() -> Histogram),
+            ),
+            repair_seconds: registered(
+                registry,
+                "purelb_lbnodeagent_repair_duration_seconds",
+                "Seconds from an address that something else removed being gone to its being back",
+                seconds(),
+            ),
+            kernel_errors,
             unidentified: registered(
                 registry,
                 "purelb_lbnodeagent_interface_unidentified",
@@ -164,7 +219,7 @@ impl AgentMetrics {
                 "purelb_election_lease_renewal_failures",
                 "Number of writes of this node's lease that were not accepted",
             ),
-            events: counters(registry, "purelb_events", "Number of Events raised, by reason"),
+            events,
         }
     }
 }

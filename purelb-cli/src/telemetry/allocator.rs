@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::metrics::{ClientMetrics, WideGauge, counters, registered};
+use super::metrics::{ClientMetrics, WideGauge, counters, registered, seconds};
 
 /// The allocator's metrics; clones are the same.
 #[derive(Clone, Debug)]
@@ -26,6 +26,10 @@ pub struct AllocatorMetrics {
     pub multi_pool_partial: Family<Pool, Counter>,
     /// `purelb_address_pool_balance_pools_allocations_total`
     pub balanced: Family<Pool, Counter>,
+    /// `purelb_allocator_allocation_duration_seconds`: from the moment that the allocator found that it
+    /// could give a Service an address that it did not show, to the API's word that it shows it. Time in
+    /// which the Service was refused does not count; every attempt to write does.
+    pub allocation_seconds: Histogram,
     /// `purelb_allocator_leader`
     pub leader: Gauge,
     /// `purelb_allocator_sg_status_writes_total`
@@ -54,11 +58,6 @@ pub struct EndedCall {
     pub method: &'static str,
     /// The status code, such as `OK` or `Unavailable`.
     pub code: String,
-}
-
-/// From 5 ms to 10 s, as Prometheus' own libraries have it.
-fn histogram() -> Histogram {
-    Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
 }
 
 /// One ServiceGroup.
@@ -121,6 +120,12 @@ impl AllocatorMetrics {
                 "purelb_address_pool_balance_pools_allocations",
                 "Number of allocations balanced over the ranges of the pool",
             ),
+            allocation_seconds: registered(
+                registry,
+                "purelb_allocator_allocation_duration_seconds",
+                "Seconds from finding that a Service can be given an address to the API showing it",
+                seconds(),
+            ),
             leader: registered(
                 registry,
                 "purelb_allocator_leader",
@@ -140,8 +145,8 @@ impl AllocatorMetrics {
             sidecar_seconds: registered(
                 registry,
                 "purelb_allocator_sidecar_rpc_duration_seconds",
-                "How long calls of IPAM sidecars took",
-                Family::new_with_constructor(histogram as fn() -> Histogram),
+                "Seconds that calls of IPAM sidecars took",
+                Family::new_with_constructor(seconds as fn() -> Histogram),
             ),
         }
     }

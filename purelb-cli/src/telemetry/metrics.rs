@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 /// A gauge of whatever size a pool may have.
@@ -43,6 +44,12 @@ impl ClientMetrics {
             ),
         }
     }
+}
+
+/// A histogram of seconds, from 5 ms to a minute: below is as good as at once, and what a lease has to
+/// run out for takes a few lease durations.
+pub fn seconds() -> Histogram {
+    Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
 }
 
 /// A new metric in a registry. The names of counters end in `_total` by themselves.

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -23,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::desk::Pages;
+use super::health::{Health, STILL};
 
 /// The port of both programs.
 pub const PORT: u16 = 7472;
@@ -80,8 +80,8 @@ impl Listening {
     ///
     /// `pages`, by path, show what the program knows and has decided. They are for those who are on
     /// this host already, so they are answered on loopback alone.
-    pub async fn serve(self, registry: Registry, readiness: Readiness, pages: Pages) {
-        let shared = Arc::new(Shared { registry, readiness, pages });
+    pub async fn serve(self, registry: Registry, health: Health, pages: Pages) {
+        let shared = Arc::new(Shared { registry, health, pages });
         let accepting = |listener| {
             futures::stream::unfold(listener, |listener: TcpListener| async {
                 let accepted = listener.accept().await;
@@ -114,25 +114,9 @@ impl Listening {
     }
 }
 
-/// Whether the program is ready to work; clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
-
-impl Readiness {
-    /// From now on `/readyz` says so.
-    pub fn set(&self, is_ready: bool) {
-        self.0.store(is_ready, Ordering::Relaxed);
-    }
-
-    /// What `/readyz` says.
-    pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 struct Shared {
     registry: Registry,
-    readiness: Readiness,
+    health: Health,
     pages: Pages,
 }
 
@@ -159,14 +143,23 @@ async fn answer<B>(request: &Request<B>, peer: IpAddr, shared: &Shared) -> Respo
                 Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("{error}\n")),
             }
         }
-        // One thread does everything: if this is answered, the program is not stuck.
-        (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, PLAIN, "ok\n".to_owned()),
-        (&Method::GET | &Method::HEAD, "/readyz") if shared.readiness.is_ready() => {
+        // One thread does everything: a loop that keeps it busy leaves this without an answer, one that
+        // waits for what never comes is told of.
+        (&Method::GET | &Method::HEAD, "/healthz") => match shared.health.hung() {
+            None => (StatusCode::OK, PLAIN, "ok\n".to_owned()),
+            Some(name) => {
+                let text = format!("the loop of the {name} has not turned for {STILL:?}\n");
+                (StatusCode::SERVICE_UNAVAILABLE, PLAIN, text)
+            }
+        },
+        (&Method::GET | &Method::HEAD, "/readyz") if shared.health.is_ready() => {
             (StatusCode::OK, PLAIN, "ok\n".to_owned())
         }
-        (&Method::GET | &Method::HEAD, "/readyz") => {
-            (StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not everything has been listed\n".to_owned())
-        }
+        (&Method::GET | &Method::HEAD, "/readyz") => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            PLAIN,
+            "not synced, or not able to serve\n".to_owned(),
+        ),
         (&Method::GET | &Method::HEAD, path) if let Some(page) = shared.pages.get(path) => {
             if !peer.to_canonical().is_loopback() {
                 let text = "only from this host, at its loopback address\n";
@@ -249,8 +242,8 @@ mod tests {
         let listening = Listening::bind(None, 0).unwrap();
         let addresses = listening.addresses();
         assert!(!addresses.is_empty());
-        let readiness = Readiness::default();
         let mut registry = Registry::default();
+        let health = Health::new(&mut registry);
         let metrics = super::super::allocator::AllocatorMetrics::new(&mut registry);
         metrics.client.updates.inc();
         let (desk, mut questions) = desk::<u32>();
@@ -261,10 +254,12 @@ mod tests {
                 assert!(text.contains("application/openmetrics-text"), "{text}");
                 assert!(text.contains("purelb_k8s_client_updates_total 1"), "{text}");
                 assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
-                readiness.set(false);
+                health.set_ready(false);
                 assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
-                readiness.set(true);
+                assert!(get(address, "/metrics").await.contains("purelb_ready 0"));
+                health.set_ready(true);
                 assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+                assert!(get(address, "/metrics").await.contains("purelb_ready 1"));
                 let answered = async {
                     match questions.recv().await {
                         Some(question) => question.answer(&7),
@@ -277,9 +272,25 @@ mod tests {
             }
         };
         tokio::select! {
-            () = listening.serve(registry, readiness.clone(), pages) => unreachable!("it ended"),
+            () = listening.serve(registry, health.clone(), pages) => unreachable!("it ended"),
             () = asked => {}
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_stands_still_fails_the_probe_in_the_time_that_is_promised() {
+        let (registry, health) = (Registry::default(), Health::default());
+        let shared = Shared { registry, health: health.clone(), pages: Pages::new() };
+        let ask = async || {
+            let request = Request::get("/healthz").body(()).unwrap();
+            answer(&request, Ipv4Addr::LOCALHOST.into(), &shared).await.status()
+        };
+        let pulse = health.pulse("test");
+        assert_eq!(ask().await, StatusCode::OK);
+        tokio::time::advance(STILL).await;
+        assert_eq!(ask().await, StatusCode::SERVICE_UNAVAILABLE);
+        pulse.beat();
+        assert_eq!(ask().await, StatusCode::OK);
     }
 
     #[tokio::test]

@@ -112,6 +112,11 @@ impl Node {
         self.api.apply_status("test", status).expect("a sound status");
     }
 
+    /// Its host, to do something to by hand.
+    pub(crate) fn host(&self) -> &Namespace {
+        &self.host
+    }
+
     /// The name of the interface that has the address.
     pub(crate) fn place(&self, address: &str) -> Option<String> {
         let address: IpAddr = address.parse().unwrap();

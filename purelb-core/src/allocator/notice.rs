@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -142,6 +143,10 @@ pub enum ServiceNotice {
         addresses: Vec<(IpAddr, GroupName)>,
         /// How they were chosen.
         how: How,
+        /// Since the allocator found that it could give the Service an address that it did not show:
+        /// the decision, the sidecar's answer if one is asked, and every attempt to write it. Time in
+        /// which the Service was refused does not count.
+        took: Duration,
     },
     /// At start it was found with an address that another Service has: it loses it.
     Collision {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use crate::allocator::answer::Answer;
 use crate::allocator::attempt::Attempt;
@@ -29,6 +30,8 @@ pub(crate) struct Record {
     pub(crate) told: Vec<IpAddr>,
     /// How addresses that are not told of yet were chosen.
     pub(crate) how: BTreeMap<IpAddr, How>,
+    /// Since when the API does not show what it is to have.
+    pub(crate) lacks_since: Option<Instant>,
     /// Why addresses are leaving.
     pub(crate) causes: BTreeMap<IpAddr, Cause>,
     pub(crate) refusal: Option<Refusal>,
@@ -54,6 +57,7 @@ impl Record {
             is_deleting: false,
             told: Vec::new(),
             how: BTreeMap::new(),
+            lacks_since: None,
             causes: BTreeMap::new(),
             refusal: None,
             remarks: BTreeSet::new(),
@@ -63,6 +67,17 @@ impl Record {
             re_evaluated: Attempt::default(),
             ports: service.ports.clone(),
             sharing: service.annotations.sharing.clone(),
+        }
+    }
+
+    /// Notes whether the API shows all that it is to have, as far as is known.
+    pub(crate) fn note_lack(&mut self, shows: bool, now: Instant) {
+        let is_asking = self.asked.as_ref().is_some_and(Asked::is_pending);
+        if !shows || is_asking {
+            self.lacks_since.get_or_insert(now);
+        } else if !self.answer.is_outstanding() {
+            // The watch may show an answer before its write is known to have been accepted.
+            self.lacks_since = None;
         }
     }
 

@@ -48,6 +48,7 @@ impl Allocator {
         let owner = self.ledger.owner(&service.uid);
         if owner.is_some_and(|owner| is_done(service, record, owner, &assignment, &self.catalog)) {
             record.is_managed = true;
+            record.note_lack(true, now);
             return;
         }
         self.apply(key, assignment, now);
@@ -89,6 +90,9 @@ impl Allocator {
         let Some(owner) = self.ledger.owner(&uid) else { return };
         let answer = Answer::new(service, owner.held(), &self.catalog);
         let shows = answer.shows(service) && !owner.has_leaving();
+        if let Some(record) = self.records.get_mut(key) {
+            record.note_lack(shows, now);
+        }
         self.write(key, answer, shows, now);
         if shows {
             self.remove_re_evaluate(key, now);
@@ -189,14 +193,17 @@ impl Allocator {
                     self.release_from_sidecar(group, key, uid, Some(held.ip));
                 }
             }
-            self.tell_of(key, &answer);
+            self.tell_of(key, &answer, now);
         }
         self.dirty_services.insert(key.clone());
     }
 
     /// Tells people what the API shows now and did not before.
-    fn tell_of(&mut self, key: &ServiceKey, answer: &Answer) {
+    fn tell_of(&mut self, key: &ServiceKey, answer: &Answer, now: Instant) {
         let Some(record) = self.records.get_mut(key) else { return };
+        // It was noted before the write.
+        let lacks_since = record.lacks_since.take().unwrap_or(now);
+        let took = now.saturating_duration_since(lacks_since);
         let told = std::mem::replace(&mut record.told, answer.ingress.clone());
         let new: Vec<IpAddr> =
             answer.ingress.iter().filter(|ip| !told.contains(ip)).copied().collect();
@@ -221,7 +228,7 @@ impl Allocator {
             self.out.tell_service(key, &uid, what);
         }
         if let Some(how) = how {
-            self.out.tell_service(key, &uid, ServiceNotice::Assigned { addresses, how });
+            self.out.tell_service(key, &uid, ServiceNotice::Assigned { addresses, how, took });
         }
     }
 

@@ -87,6 +87,24 @@ fn anothers_lease_is_taken_only_after_it_stood_still_for_its_duration() {
 }
 
 #[test]
+fn somebody_leads_while_a_lease_is_seen_to_change() {
+    let start = start();
+    let mut machine = candidate("b");
+    assert!(!machine.is_led(), "nothing was seen");
+    machine.handle_event(listed(lease(1, None, 1)), start);
+    assert!(!machine.is_led(), "it is free");
+    for (version, holder) in [(2, "a"), (3, NOBODY_YET), (4, "a"), (5, "a")] {
+        machine.handle_event(Event::Updated(lease(version, Some(holder), version)), start);
+        assert_eq!(machine.is_led(), holder == "a", "{version}");
+    }
+    machine.handle_timeout(start + secs(4.9));
+    assert!(machine.is_led());
+    machine.handle_timeout(start + secs(5.0));
+    assert!(!machine.is_led(), "it stands still, as it does for who cannot reach the API");
+    assert!(leader(start).is_led());
+}
+
+#[test]
 fn a_missing_lease_is_created_as_nobodys_and_taken_after_a_duration() {
     let start = start();
     let mut a = candidate("a");

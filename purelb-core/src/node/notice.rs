@@ -32,6 +32,18 @@ pub enum NodeNotice {
         /// `None` on a local interface, else why it is on the virtual one.
         why: Option<Virtual>,
     },
+    /// An address that was to be on an interface is there now, and how long that took. For histograms;
+    /// no Event.
+    Arrived {
+        /// The address.
+        ip: IpAddr,
+        /// The interface's name.
+        interface: String,
+        /// What the time is counted from.
+        since: Since,
+        /// The time.
+        took: Duration,
+    },
     /// Which LBNodeAgent governs this node.
     Configured {
         /// The governing one, if any.
@@ -182,6 +194,17 @@ pub enum NodeNotice {
     },
 }
 
+/// Since when an address is awaited on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Since {
+    /// The kernel told that it is gone, and nobody here had asked for that.
+    Lost,
+    /// This node won it, and another was known to have announced it.
+    WonFromPeer,
+    /// This node won it, and nobody was known to have announced it.
+    WonNew,
+}
+
 /// How an address that something else removes is put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Restoring {
@@ -224,6 +247,7 @@ impl Notice for NodeNotice {
             | Self::ForeignGone { .. }
             | Self::Identified { .. }
             | Self::ServedAgain { .. } => Level::Info,
+            Self::Arrived { .. } => Level::Debug,
             Self::Configured { problem, .. } => match problem {
                 None => Level::Info,
                 Some(NotConfigured::Deselected | NotConfigured::Missing) => Level::Warning,
@@ -269,7 +293,8 @@ impl Notice for NodeNotice {
             Self::Restored { .. } => Some("AddressRestored"),
             Self::Unidentified { is_ambiguous: true, .. } => Some("InterfaceUnidentified"),
             Self::Unserved { .. } => Some("NotAnnounced"),
-            Self::Configured { .. }
+            Self::Arrived { .. }
+            | Self::Configured { .. }
             | Self::ConflictOver { .. }
             | Self::Confirmed { .. }
             | Self::ForeignGone { .. }
@@ -307,7 +332,8 @@ impl Notice for NodeNotice {
             | Self::Unserved { service, .. }
             | Self::Withheld { service, .. } => about_service(service),
             Self::Configured { agent, .. } | Self::Unidentified { agent, .. } => about_agent(agent),
-            Self::Confirmed { .. }
+            Self::Arrived { .. }
+            | Self::Confirmed { .. }
             | Self::Contested { .. }
             | Self::Fenced { .. }
             | Self::HoldingOn { .. }
@@ -328,6 +354,14 @@ impl fmt::Display for NodeNotice {
                     "{node} has {ip} on {interface}: its local interface cannot be identified"
                 ),
             },
+            Self::Arrived { ip, interface, since, took } => {
+                let since = match since {
+                    Since::Lost => "it was taken off",
+                    Since::WonFromPeer => "this node won it from another",
+                    Since::WonNew => "this node won it",
+                };
+                write!(f, "{ip} is on {interface} {took:?} after {since}")
+            }
             Self::Configured { agent, problem, node } => match (agent, problem) {
                 (_, Some(problem)) => write!(f, "{node} is announcing nothing: {problem}"),
                 (Some(agent), None) => {

@@ -58,6 +58,7 @@ impl NodeAgent {
         for key in observed.iter().map(Object::key).filter(|key| Some(*key) != tolerated) {
             self.hold.adopted.remove(&key);
         }
+        self.await_arrival(ip, want.as_ref(), verdict.as_ref(), &observed);
         let relevant = observed.iter().filter(|address| Some(address.key()) != tolerated);
         let mut actions = diff::changes(wanted.as_ref(), relevant);
         actions.extend(wanted.filter(|new| self.is_inherited(new)).map(KernelAction::AddAddress));
@@ -186,6 +187,7 @@ impl NodeAgent {
         }
         self.hold.refused.remove(&ip);
         self.surrendered.forgive(key.link, ip);
+        self.tell_arrival(ip, key.link);
         let why = match verdict {
             Verdict::Virtual { why, .. } => Some(*why),
             Verdict::Local { .. } | Verdict::Withheld(_) => None,

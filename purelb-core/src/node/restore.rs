@@ -90,6 +90,7 @@ impl NodeAgent {
         if !before.is_some_and(Address::is_ours) || !is_wanted || !has_link || is_own_doing {
             return;
         }
+        self.awaited.lost(ip, self.now);
         let Some(how) = self.losses.add(ip, self.now) else { return };
         let Some(want) = self.wants.get(&ip) else { return };
         let interface = self.link_name(key.link);

@@ -43,6 +43,7 @@ pub(super) fn is_renewal(before: &LeaseContent, after: &LeaseContent) -> bool {
 pub(super) fn about(notice: &NodeNotice) -> Option<IpAddr> {
     match notice {
         NodeNotice::Announced { ip, .. }
+        | NodeNotice::Arrived { ip, .. }
         | NodeNotice::Conflict { ip, .. }
         | NodeNotice::ConflictOver { ip, .. }
         | NodeNotice::Foreign { ip, .. }

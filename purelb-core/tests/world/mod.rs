@@ -18,7 +18,7 @@ use purelb_core::lease::{Lease, LeaseContent, LeaseEvent, LeaseWrite, Version, W
 use purelb_core::machine::Machine;
 use purelb_core::membership::Settings;
 use purelb_core::name::ServiceKey;
-use purelb_core::node::{Action, ClusterAction, Event, NodeAgent};
+use purelb_core::node::{Action, ClusterAction, Event, NodeAgent, NodeNotice, Since};
 use purelb_core::notice::{Level, Notice};
 use purelb_core::service::{Endpoints, Service};
 use purelb_core::store::{Change, Object};
@@ -63,6 +63,8 @@ pub(crate) struct World {
     pub(crate) next_virtual: u32,
     /// Addresses listened for.
     pub(crate) heeded: BTreeSet<(IpAddr, LinkIndex)>,
+    /// What arrived on an interface, since when it was awaited, and how long it took.
+    pub(crate) arrivals: Vec<(IpAddr, Since, Duration)>,
     /// What people were warned of.
     pub(crate) warnings: Vec<String>,
     /// The announcing annotations as last written.
@@ -102,6 +104,7 @@ impl World {
             lists_asked_for: 0,
             told: vec![],
             errors: vec![],
+            arrivals: vec![],
             warnings: vec![],
             next_virtual: LB0.0,
             heeded: BTreeSet::new(),
@@ -157,6 +160,9 @@ impl World {
                 Action::Cluster(action) => self.cluster(action),
                 Action::Kernel(action) => self.kernel(action),
                 Action::Notice(notice) => match notice.level() {
+                    Level::Debug if let NodeNotice::Arrived { ip, since, took, .. } = *notice => {
+                        self.arrivals.push((ip, since, took));
+                    }
                     Level::Error => self.errors.push(notice.to_string()),
                     Level::Warning => self.warnings.push(notice.to_string()),
                     Level::Debug | Level::Info => {}

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::driver::{Host, Input};
+use crate::telemetry::health::Health;
 
 /// The world of a [`Leadership`]: the Lease, and the rest of this program.
 pub(super) struct Election {
@@ -33,7 +34,8 @@ pub(super) struct Election {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Status {
     role: Role,
-    is_listed: bool,
+    /// Somebody leads.
+    is_led: bool,
 }
 
 /// Why the election is over.
@@ -53,7 +55,7 @@ impl Election {
         duration: Duration,
         identity: &str,
     ) -> (Self, Seat) {
-        let status = Status { role: Role::Follower(None), is_listed: false };
+        let status = Status { role: Role::Follower(None), is_led: false };
         let (sender, receiver) = watch::channel(status);
         let (resign, resignation) = mpsc::unbounded_channel();
         let election = Self {
@@ -111,7 +113,7 @@ impl Host for Election {
     }
 
     fn finished(&self, machine: &Leadership) -> Option<Ended> {
-        let status = Status { role: machine.role(), is_listed: machine.is_listed() };
+        let status = Status { role: machine.role(), is_led: machine.is_led() };
         if *self.seat.borrow() != status {
             self.say(&self.seat.borrow().role, &status.role);
             // Nobody who listens has left before this does.
@@ -129,18 +131,16 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Waits until the lease, or its absence, has been seen.
-    pub(super) async fn listed(&mut self) {
-        if self.status.wait_for(|status| status.is_listed).await.is_err() {
-            std::future::pending().await
-        }
-    }
-
-    /// Waits for the next term.
-    pub(super) async fn term(&mut self) -> Term {
+    /// Stands by until the next term. Who stands by is ready while somebody leads: it knows the lease,
+    /// and reaches the API, for it sees the lease change. Cancel-safe.
+    pub(super) async fn term(&mut self, health: &Health) -> Term {
         loop {
-            if let Role::Leader(term) = self.status.borrow_and_update().role {
-                return term;
+            {
+                let status = self.status.borrow_and_update();
+                if let Role::Leader(term) = status.role {
+                    return term;
+                }
+                health.set_ready(status.is_led);
             }
             if self.status.changed().await.is_err() {
                 std::future::pending().await

@@ -21,7 +21,7 @@ use super::world::{Ended, WRITES, World};
 use crate::driver::drive;
 use crate::program::daemon::{Failure, Signals};
 use crate::telemetry::allocator::AllocatorMetrics;
-use crate::telemetry::server::Readiness;
+use crate::telemetry::health::Health;
 
 /// From one attempt to make a request void to the next.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ pub(super) struct Office {
     pub(super) settings: Settings,
     pub(super) recorder: Recorder,
     pub(super) metrics: AllocatorMetrics,
-    pub(super) readiness: Readiness,
+    pub(super) health: Health,
     pub(super) seat: Seat,
     pub(super) signals: Signals,
 }
@@ -55,14 +55,9 @@ impl Office {
             let term = tokio::select! {
                 biased;
                 () = self.signals.next() => return self.resign(false).await,
-                // Whoever stands by is as ready as can be.
-                term = async {
-                    seat.listed().await;
-                    self.readiness.set(true);
-                    seat.term().await
-                } => term,
+                term = seat.term(&self.health) => term,
             };
-            self.readiness.set(false);
+            self.health.set_ready(false);
             self.metrics.leader.set(1);
             let over = self.lead(&term).await;
             self.metrics.leader.set(0);
@@ -106,18 +101,21 @@ impl Office {
             self.settings.clone(),
             self.recorder.clone(),
             self.metrics.clone(),
-            self.readiness.clone(),
+            self.health.clone(),
             right,
         );
         let mut machine = Allocator::new();
+        let pulse = self.health.pulse("allocator");
         tokio::select! {
             biased;
             () = end.over() => return Ok((Over::Lost, true)),
             () = self.signals.next() => {}
-            ended = drive(&mut machine, &mut world) => match ended {
+            ended = drive(&mut machine, &mut world, &pulse) => match ended {
                 Ended::WatchesLost => return Err(Failure::WatchesLost),
             },
         }
+        drop(pulse);
+        self.health.set_ready(false);
         let late_writes = tokio::select! {
             biased;
             () = end.over() => true,

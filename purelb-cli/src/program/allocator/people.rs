@@ -111,7 +111,8 @@ impl People {
 
     fn count_service(&self, what: &ServiceNotice) {
         match what {
-            ServiceNotice::Assigned { addresses, how } => {
+            ServiceNotice::Assigned { addresses, how, took } => {
+                self.metrics.allocation_seconds.observe(took.as_secs_f64());
                 let Some((_, group)) = addresses.first() else { return };
                 let pool = Pool { pool: group.to_string() };
                 match how {

@@ -23,7 +23,7 @@ use super::subnets::ActiveSubnets;
 use crate::driver::{Host, Input};
 use crate::ipam::client::{Called, Sidecars};
 use crate::telemetry::allocator::AllocatorMetrics;
-use crate::telemetry::server::Readiness;
+use crate::telemetry::health::Health;
 
 /// How many writes may be under way at once. Each has a connection of its own.
 pub(super) const WRITES: usize = 16;
@@ -54,7 +54,7 @@ pub(super) struct World {
     sidecars: Sidecars,
     calls: FuturesUnordered<BoxFuture<'static, Called>>,
     people: People,
-    readiness: Readiness,
+    health: Health,
 }
 
 /// What a watch says.
@@ -79,7 +79,7 @@ impl World {
         settings: Settings,
         recorder: Recorder,
         metrics: AllocatorMetrics,
-        readiness: Readiness,
+        health: Health,
         right: Right,
     ) -> Self {
         let leases = leases::watch(client.clone(), namespace, Pace::default());
@@ -110,7 +110,7 @@ impl World {
             sidecars: Sidecars::default(),
             calls: FuturesUnordered::new(),
             people: People::new(namespace, recorder, metrics),
-            readiness,
+            health,
         }
     }
 
@@ -247,7 +247,7 @@ impl Host for World {
     }
 
     fn finished(&self, machine: &Allocator) -> Option<Ended> {
-        self.readiness.set(machine.is_ready());
+        self.health.set_ready(machine.is_ready());
         self.people.metrics().client.config_loaded.set(i64::from(machine.is_ready()));
         None
     }

@@ -12,7 +12,7 @@ use purelb_core::kernel::{KernelAction, KernelOutcome};
 use purelb_core::lease::{LeaseEvent, LeaseWrite, WriteResult};
 use purelb_core::membership::Settings;
 use purelb_core::name::{NodeName, Uid};
-use purelb_core::node::{Action, ClusterAction, Event, NodeAgent, NodeNotice};
+use purelb_core::node::{Action, ClusterAction, Event, NodeAgent, NodeNotice, Since};
 use purelb_core::notice::{Level, Notice, Regarding};
 use purelb_core::store::Change;
 use purelb_k8s::leases::{self, LeaseWriter};
@@ -26,9 +26,9 @@ use tracing::{debug, error, info, warn};
 use super::announcements::Announcements;
 use crate::driver::{Host, Input, Question};
 use crate::program::daemon::Signals;
-use crate::telemetry::agent::{AgentMetrics, Conflict, OfFamily, Reason};
+use crate::telemetry::agent::{AgentMetrics, Conflict, Handover, OfFamily, Reason};
 use crate::telemetry::announced::AnnouncedGauge;
-use crate::telemetry::server::Readiness;
+use crate::telemetry::health::Health;
 
 /// A sleep of the machine shorter than this is how clocks are read, not a sleep.
 const SLEPT: Duration = Duration::from_millis(50);
@@ -68,7 +68,7 @@ pub(super) struct World {
     recorder: Recorder,
     worker: Option<notice::Worker>,
     metrics: AgentMetrics,
-    readiness: Readiness,
+    health: Health,
 }
 
 /// What an agent hears of besides the API.
@@ -101,7 +101,7 @@ impl World {
         settings: &Settings,
         sources: Sources,
         metrics: AgentMetrics,
-        readiness: Readiness,
+        health: Health,
     ) -> Self {
         let Sources { kernel, questions, signals } = sources;
         let (recorder, worker) =
@@ -127,7 +127,7 @@ impl World {
             recorder,
             worker: Some(worker),
             metrics,
-            readiness,
+            health,
         }
     }
 
@@ -292,6 +292,18 @@ impl World {
                 self.metrics.additions.inc();
                 self.announced.add(&service.key, *ip);
             }
+            NodeNotice::Arrived { since, took, .. } => {
+                let seconds = took.as_secs_f64();
+                let won = |from| self.metrics.handover_seconds.get_or_create(&Handover { from });
+                match since {
+                    Since::Lost => self.metrics.repair_seconds.observe(seconds),
+                    Since::WonFromPeer => won("peer").observe(seconds),
+                    Since::WonNew => won("new").observe(seconds),
+                }
+            }
+            NodeNotice::KernelFailed { .. } => {
+                self.metrics.kernel_errors.inc();
+            }
             NodeNotice::Identified { family, .. } => {
                 self.metrics.unidentified.get_or_create(&of(family)).set(0);
             }
@@ -328,7 +340,6 @@ impl World {
             | NodeNotice::Fenced { .. }
             | NodeNotice::GaveUp { .. }
             | NodeNotice::HoldingOn { .. }
-            | NodeNotice::KernelFailed { .. }
             | NodeNotice::Restored { .. } => {}
         }
     }
@@ -445,7 +456,7 @@ impl Host for World {
     }
 
     fn finished(&self, machine: &NodeAgent) -> Option<Ended> {
-        self.readiness.set(machine.is_ready());
+        self.health.set_ready(machine.is_able());
         self.metrics.client.config_loaded.set(i64::from(machine.is_ready()));
         let membership = machine.membership();
         let is_healthy = membership.right().is_some() && !membership.is_holding_on();
