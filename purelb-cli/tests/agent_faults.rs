@@ -141,6 +141,7 @@ fn faults() -> Vec<Fault> {
         every("a black hole", "no answer from the API server", Fate::Swallow),
         every("bodies that break off", "cannot watch", Fate::Halve),
         every("answers that make no sense", "makes no sense", nonsense()),
+        some("a slow server", GoesOn, "", |_| true, Fate::Late(Duration::from_millis(300))),
         some("watches of leases that end", Withdraws, "the watch ended", is_lease_watch, empty()),
         some("watches that end", Keeps, "the watch ended", is_other_watch, empty()),
         some(
@@ -275,6 +276,33 @@ async fn starts_without_definitions() {
     assert!(node.agent.processor_time() <= BUSY_PER_SECOND * OUTAGE.as_secs());
     node.proxy.set(|_| Fate::Pass);
     node.is_at("no resource definitions at the start", LOCAL, Some("eth0")).await;
+}
+
+async fn its_port_changes_nothing() {
+    let node = Node::start(|_, _| {}).await;
+    node.service("local", "default", LOCAL);
+    node.is_at("its port", LOCAL, Some("eth0")).await;
+    until("it is told", || node.proxy.seen().iter().any(is_announcement)).await;
+    let before = node.proxy.count();
+    let paths = ["/", "/metrics", "/healthz", "/readyz", "/view", "/debug/pprof", "/quit"];
+    for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PURGE"] {
+        for path in paths {
+            let answer = node.ask(method, path);
+            let status = answer.split(' ').nth(1).unwrap_or_default();
+            assert!(matches!(status, "400" | "404" | "405"), "{method} {path}: {answer}");
+        }
+    }
+    for path in ["/healthz", "/readyz", "/view", "/metrics"] {
+        assert!(node.ask("GET", path).starts_with("HTTP/1.1 200"), "{path}");
+    }
+    let renewals = |seen: &Seen| is_lease_write(seen) || seen.method == Method::GET;
+    assert!(node.proxy.seen()[before..].iter().all(renewals));
+    assert_eq!(node.place(LOCAL).as_deref(), Some("eth0"));
+}
+
+#[test]
+fn the_port_of_an_agent_changes_nothing_whatever_is_asked_of_it() {
+    require::privileged(|| run(its_port_changes_nothing()));
 }
 
 /// Runs each on a thread of its own: they mostly wait.

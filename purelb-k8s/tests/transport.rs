@@ -9,10 +9,14 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use futures::StreamExt;
 use http::{Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame};
 use kube::Client;
 use kube::client::Body;
 use purelb_core::group::GroupSpec;
@@ -310,6 +314,38 @@ async fn a_watch_that_broke_off_goes_on_only_where_the_server_has_been() {
         assert!(has(look, "limit=1") && !has(look, "resourceVersion"), "{asked:?}");
     }
     assert!(has(5, "labelSelector"), "{asked:?}");
+}
+
+/// A watch that the server ends when it was asked to says nothing about the server: no second request.
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_in_its_time_goes_on_without_a_look() {
+    type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Answer>();
+    let server = tokio::spawn(async move {
+        let (_, respond) = handle.next_request().await.unwrap();
+        let list = Full::from(list("5", json!([])).1.to_string());
+        respond.send_response(Response::new(list.boxed_unsync()));
+        let mut queries = Vec::new();
+        for _ in 0..2 {
+            let (request, respond) = handle.next_request().await.unwrap();
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            let seconds = query.split('&').find_map(|part| part.strip_prefix("timeoutSeconds="));
+            let limit = Duration::from_secs(seconds.unwrap().parse().unwrap());
+            let end = futures::stream::once(tokio::time::sleep(limit));
+            let nothing = StreamBody::new(end.map(|()| Ok(Frame::data(Bytes::new()))));
+            respond.send_response(Response::new(BodyExt::boxed_unsync(nothing)));
+            queries.push(query);
+        }
+        queries
+    });
+    let mut changes = watch::services(Client::new(service, "default"));
+    assert!(names(&changes.next().await.unwrap()).is_empty());
+    tokio::select! {
+        change = changes.next() => panic!("{change:?}"),
+        queries = server => for query in queries.unwrap() {
+            assert!(query.contains("watch=true") && query.contains("resourceVersion=5"), "{query}");
+        },
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -131,10 +131,16 @@ impl Node {
 
     /// Its metrics.
     pub(crate) fn metrics(&self) -> String {
+        self.ask("GET", "/metrics")
+    }
+
+    /// What the agent answers to a request at its own port.
+    pub(crate) fn ask(&self, method: &str, path: &str) -> String {
         let port = self.agent.port;
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         let ask = move || {
             let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+            stream.write_all(request.as_bytes())?;
             let mut text = String::new();
             stream.read_to_string(&mut text).map(|_| text)
         };
