@@ -188,8 +188,7 @@ impl ValidateReport {
                     local.multiple_default_routes,
                     local.local_interface == LocalInterface::DefaultRoute,
                 ),
-                Selection::Default => (MultipleDefaultRoutes::default(), true),
-                Selection::Deselected | Selection::Invalid(..) => continue,
+                Selection::Default | Selection::Deselected | Selection::Invalid(..) => continue,
             };
             match found {
                 Err(why) => self.add(

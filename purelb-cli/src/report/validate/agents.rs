@@ -10,14 +10,22 @@ use super::{Status, ValidateReport};
 impl ValidateReport {
     pub(super) fn agents(&mut self, snapshot: &Snapshot) {
         if snapshot.agents.is_empty() {
-            let text = "there is no LBNodeAgent: all nodes go by the defaults";
+            let text = "there is no LBNodeAgent, so no node announces anything";
             self.add(Status::Warn, text.to_owned());
         }
         let mut fine = 0;
         let mut blamed = BTreeSet::new();
         for node in &snapshot.nodes {
             match select(&snapshot.agents, &node.labels) {
-                Selection::Configured(..) | Selection::Default => fine += 1,
+                Selection::Configured(..) => fine += 1,
+                Selection::Default if snapshot.agents.is_empty() => {}
+                Selection::Default => self.add(
+                    Status::Warn,
+                    format!(
+                        "no LBNodeAgent that selects node {} has spec.local, so it announces nothing",
+                        node.name
+                    ),
+                ),
                 Selection::Deselected => self.add(
                     Status::Warn,
                     format!("no LBNodeAgent selects node {}, so it announces nothing", node.name),
@@ -128,7 +136,7 @@ mod tests {
         objects.extend(agents.iter().cloned());
         let report = ValidateReport::new(&fixture::snapshot(objects), &RoutesByNode::new());
         let about_agents =
-            |text: &String| text.contains("LBNodeAgent ") || text.contains("LBNodeAgents:");
+            |text: &String| text.contains("LBNodeAgent") && !text.contains("may not be seen");
         let bad = report.checks.into_iter().filter(|check| check.status != Status::Pass);
         bad.map(|check| format!("{:?}: {}", check.status, check.message))
             .filter(about_agents)
@@ -158,6 +166,18 @@ mod tests {
                 "Warn: no LBNodeAgent selects node n2, so it announces nothing",
                 "Warn: the nodeSelector of LBNodeAgent purelb/c matches 0 of 2 nodes",
             ]
+        );
+    }
+
+    #[test]
+    fn nodes_that_nothing_tells_how_to_announce_are_named() {
+        let text = "Warn: there is no LBNodeAgent, so no node announces anything";
+        assert_eq!(said(&[]), [text]);
+        assert_eq!(
+            said(&[agent("all", &json!({}))]),
+            ["n1", "n2"].map(|node| format!(
+                "Warn: no LBNodeAgent that selects node {node} has spec.local, so it announces nothing"
+            ))
         );
     }
 

@@ -1,6 +1,7 @@
-//! etcd goes away, comes back, and comes back as it was an hour ago, beneath a real API server with all
-//! programs at work: each address is soon where it belongs and on one node only, nobody loops
-//! meanwhile, and the logs say what happened.
+//! A real API server with all programs at work: etcd goes away beneath it, comes back, and comes back as
+//! it was an hour ago; the definitions of our resources go, with all that was made by them, and come
+//! back. Each address is soon where it belongs and on one node only, nobody loops meanwhile, and the
+//! logs say what happened.
 //!
 //! Needs a control plane (`KUBEBUILDER_ASSETS`, or Go), iproute2, and the right to make network
 //! namespaces.
@@ -18,9 +19,11 @@ use std::time::Duration;
 
 use common::lab::{eventually, holder, holders, serve, with_control_plane};
 use common::processor_time;
+use http::Request;
 use purelb_cli::lab::client::{ObjectPath, ingress};
 use purelb_cli::lab::cluster::Cluster;
 use purelb_cli::lab::observe::places;
+use purelb_cli::lab::samples;
 use purelb_k8s::control_plane::ControlPlane;
 
 /// How long etcd is away: longer than the lease, and long enough to see whether somebody loops.
@@ -108,6 +111,41 @@ fn is_served(cluster: &Cluster, name: &str, address: &str) {
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(status.success());
+}
+
+#[test]
+fn definitions_that_are_deleted_take_no_address_from_a_service() {
+    with_control_plane("", |cluster| {
+        serve(cluster, "web", &[OLD]);
+        is_served(cluster, "web", OLD);
+        let before = logs(cluster);
+        delete_definitions(cluster);
+        // Nothing tells the nodes any more how to announce.
+        is_nowhere(cluster, OLD);
+        says(cluster, &before, "answered 404");
+        nobody_loops(cluster);
+        let web = cluster.api().client().get(&ObjectPath::service("web")).unwrap();
+        assert_eq!(ingress(&web), [OLD.parse::<IpAddr>().unwrap()]);
+
+        plane(cluster).install_definitions().unwrap();
+        for object in [samples::NODE_AGENT, samples::LOCAL_GROUP] {
+            cluster.api().client().apply(object).unwrap();
+        }
+        is_served(cluster, "web", OLD);
+        serve(cluster, "after", &[AFTER]);
+        is_served(cluster, "after", AFTER);
+        assert_eq!(cluster.fallen(), None);
+    });
+}
+
+/// Deletes the definitions of our resources, and with them every object that was made by them.
+fn delete_definitions(cluster: &Cluster) {
+    let client = cluster.api().client().connection().expect("a real one");
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    for name in ["servicegroups.purelb.io", "lbnodeagents.purelb.io"] {
+        let request = Request::delete(format!("{path}/{name}")).body(Vec::new()).unwrap();
+        cluster.background().block_on(client.request_text(request)).unwrap();
+    }
 }
 
 #[test]
