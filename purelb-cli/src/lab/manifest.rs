@@ -48,7 +48,7 @@ impl Component {
         let own = suffix(5, &[self.name(), place]);
         match self {
             Self::Allocator => {
-                format!("{}-{}-{own}", self.name(), suffix(9, &[self.manifest()]))
+                format!("{}-{}-{own}", self.name(), suffix(9, &[self.name()]))
             }
             Self::NodeAgent => format!("{}-{own}", self.name()),
         }
