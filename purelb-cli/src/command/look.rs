@@ -8,10 +8,104 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::cluster::Cluster;
+use purelb_core::name::NodeName;
+
+use super::cluster::{Cluster, complain};
 use super::output::Output;
+use crate::report::election::ElectionReport;
 use crate::report::pools::PoolsReport;
 use crate::report::services::{Filter, ServicesReport, Standing};
+use crate::report::status::StatusReport;
+use crate::report::version::VersionReport;
+
+/// Says whether everything is as it should be, and if not, what to look at first
+///
+/// Exit status: 1 if anything is not as it should be.
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    cluster: Cluster,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs `purelb status`.
+pub fn whole(args: &Status) -> ExitCode {
+    args.cluster.show(|snapshot| {
+        let report = StatusReport::new(snapshot);
+        args.output.show(&report);
+        status(report.problems.is_empty())
+    })
+}
+
+/// Shows the agents' leases, which nodes serve which subnet, and what would move if a node went
+///
+/// Exit status: 1 if a lease is missing or has run out, a local range is served by no node, or with
+/// --drain an address would have nowhere to go.
+#[derive(Debug, Args)]
+pub struct Election {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Only this node
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// What would move where if this node went
+    #[arg(long, value_name = "NAME", visible_alias = "simulate-drain")]
+    drain: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs `purelb election`.
+pub fn election(args: &Election) -> ExitCode {
+    let name = |name: &Option<String>| name.as_deref().map(NodeName::from);
+    let (node, drain) = (name(&args.node), name(&args.drain));
+    args.cluster.show(|snapshot| {
+        match ElectionReport::new(snapshot, node.as_ref(), drain.as_ref()) {
+            Ok(report) => {
+                args.output.show(&report);
+                status(report.is_fine())
+            }
+            Err(why) => {
+                eprintln!("purelb election: {why}");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+/// Shows the version of this program and of those in the cluster
+///
+/// Exit status: 1 if one program runs as several images.
+#[derive(Debug, Args)]
+pub struct Version {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Only this program's
+    #[arg(long)]
+    client: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs `purelb version`.
+pub fn version(args: &Version) -> ExitCode {
+    let show = |report: &VersionReport| {
+        args.output.show(report);
+        status(report.consistent)
+    };
+    if args.client {
+        return show(&VersionReport::new(None, Vec::new()));
+    }
+    let looked = args.cluster.look(async |client, snapshot| {
+        // Without the definitions there is no such group, and nothing to list.
+        let served = client.list_api_group_resources("purelb.io/v2").await;
+        let resources = served.map(|list| list.resources).unwrap_or_default();
+        let kinds = resources.into_iter().map(|kind| kind.name).filter(|name| !name.contains('/'));
+        show(&VersionReport::new(Some(&snapshot), kinds.collect()))
+    });
+    looked.unwrap_or_else(|failure| complain(&failure))
+}
 
 /// Shows how full the pools of each ServiceGroup are
 ///

@@ -1,6 +1,6 @@
 //! How subcommands print: a table for people, JSON or YAML for programs.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -12,6 +12,25 @@ pub struct Output {
     #[arg(short = 'o', long = "output", value_enum, default_value_t, global = true)]
     format: Format,
 }
+
+/// Words of tables that say how something stands, and the colours (of ECMA-48) that they have on a
+/// terminal.
+const COLOURS: [(&str, &[&str]); 3] = [
+    ("32", &["OK", "PASS", "GAINS"]),
+    ("33", &["IDLE", "KEEP", "WARN", "CHANGES"]),
+    (
+        "31",
+        &[
+            "ANNOUNCER-UNHEALTHY",
+            "EXPIRED",
+            "FAIL",
+            "NO-ANNOUNCER",
+            "NO-LEASE",
+            "PENDING",
+            "REFUSED",
+        ],
+    ),
+];
 
 /// What `-o` may say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -36,14 +55,20 @@ pub trait Report: Serialize {
 }
 
 impl Output {
-    /// Prints `report` as asked. A reader that has gone is no error.
+    /// Prints `report` as asked, in colours if a person looks at it on a terminal and `NO_COLOR` is not
+    /// set. A reader that has gone is no error.
     pub fn show(self, report: &impl Report) {
         let mut text = Vec::new();
         let made = match self.format {
             Format::Json => serde_json::to_writer_pretty(&mut text, report)
                 .map_err(io::Error::from)
                 .and_then(|()| writeln!(text)),
-            Format::Table => report.print(&mut text),
+            Format::Table => report.print(&mut text).map(|()| {
+                let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                if io::stdout().is_terminal() && !is_plain {
+                    text = painted(&String::from_utf8_lossy(&text)).into_bytes();
+                }
+            }),
             Format::Yaml => serde_saphyr::to_string(report)
                 .map_err(io::Error::other)
                 .and_then(|yaml| text.write_all(yaml.as_bytes())),
@@ -54,6 +79,18 @@ impl Output {
             eprintln!("purelb: cannot print: {error}");
         }
     }
+}
+
+fn painted(text: &str) -> String {
+    let paint = |piece: &str| {
+        let word = piece.trim_end();
+        let colour = COLOURS.iter().find(|(_, words)| words.contains(&word));
+        match colour {
+            Some((code, _)) => format!("\x1b[{code}m{word}\x1b[0m{}", &piece[word.len()..]),
+            None => piece.to_owned(),
+        }
+    };
+    text.split_inclusive([' ', '\n']).map(paint).collect()
 }
 
 /// Rows under headings, in columns as wide as their widest cell.
@@ -114,6 +151,15 @@ pub fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_that_say_how_something_stands_have_colours_and_no_others() {
+        let painted = painted("n1  OK      -\nn2  EXPIRED 1\nnot OKAY\n");
+        assert_eq!(
+            painted,
+            "n1  \x1b[32mOK\x1b[0m      -\nn2  \x1b[31mEXPIRED\x1b[0m 1\nnot OKAY\n"
+        );
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_and_no_cell_is_empty() {

@@ -1,5 +1,7 @@
 //! The process of the allocator.
 
+use std::time::Duration;
+
 use super::clock::{MILLIS, NEVER, Nanos};
 use super::network::What;
 use super::queue::{Happening, Stream};
@@ -110,6 +112,16 @@ impl Simulation {
             }
         }
         self.violate(Invariant::Quiescence, "the allocator never has enough".to_owned());
+    }
+
+    /// How long the allocator waits from now until it learns that a write of its was lost, or writes an
+    /// answer anew, if it does.
+    pub(super) fn allocator_waits(&self) -> Option<Duration> {
+        let due = self.allocator.as_ref()?.machine.poll_timeout();
+        let due = due.filter(|due| due.why == "service");
+        let again = due.map_or(0, |due| self.clock(ALLOCATOR).when(due.at));
+        let until = again.max(self.allocator_unsure_until);
+        (until > self.now).then(|| Duration::from_nanos(until - self.now))
     }
 
     fn arm_allocator(&mut self) {

@@ -48,6 +48,13 @@ pub fn run_seed(seed: u64, options: Options) -> Outcome {
     let mut sim = Simulation::new(&setup);
     sim.run_for(Duration::from_secs(2));
     while sim.violation.is_none() {
+        // An allocator whose writes have failed again and again waits longer from one to the next, and
+        // what it then gives moves something: the calm begins after it.
+        while sim.violation.is_none()
+            && let Some(wait) = sim.allocator_waits()
+        {
+            sim.run_for(wait);
+        }
         sim.run_for(calm(&sim, &setup));
         if sim.violation.is_none() {
             sim.check_places();

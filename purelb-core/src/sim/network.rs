@@ -136,6 +136,9 @@ impl Simulation {
             }
         };
         if answer.is_none() {
+            if client == ALLOCATOR {
+                self.allocator_unsure_until = self.now + timeout;
+            }
             self.fail(client, life, &what, timeout);
         }
         // What a fault delays is over with it.

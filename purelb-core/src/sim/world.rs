@@ -60,6 +60,8 @@ pub struct Simulation {
     pub(super) horizon: Nanos,
     /// Frames are lost before this.
     pub(super) lossy_until: Nanos,
+    /// Until when the allocator waits for the answer to a request that has none.
+    pub(super) allocator_unsure_until: Nanos,
     /// What each Service asked for when it was last given something.
     pub(super) asked: BTreeMap<ServiceKey, Service>,
     pub(super) subnets: BTreeSet<IpNet>,
@@ -188,6 +190,7 @@ impl Simulation {
             layout: setup.layout,
             mutation: setup.mutation,
             is_calm: setup.is_calm,
+            allocator_unsure_until: 0,
             api: Api::new(),
             segment: Segment::default(),
             hosts: Vec::new(),

@@ -1,0 +1,116 @@
+//! `purelb ip` and `purelb view`: what is on the nodes.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::agents;
+use super::cluster::Cluster;
+use crate::telemetry::server::PORT;
+
+/// Runs `ip` on the nodes, in the pods of their agents: `purelb ip -- addr show dev kube-lb0`
+///
+/// Exit status: 1 if it failed on a node, 3 if the pods cannot be listed.
+#[derive(Debug, Args)]
+pub struct Ip {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Only on this node
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// What to give `ip`
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true,
+        value_name = "ARGS"
+    )]
+    arguments: Vec<OsString>,
+}
+
+/// Runs `purelb ip`.
+pub fn ip(args: &Ip) -> ExitCode {
+    let pods = match agents::pods(&args.cluster) {
+        Ok(pods) => pods,
+        Err(why) => {
+            eprintln!("purelb ip: {why}");
+            return ExitCode::from(3);
+        }
+    };
+    let is_wanted =
+        |pod: &&agents::AgentPod| args.node.as_deref().is_none_or(|name| pod.node.as_str() == name);
+    let pods: Vec<_> = pods.iter().filter(is_wanted).collect();
+    if pods.is_empty() {
+        eprintln!("purelb ip: there is no agent's pod to ask");
+        return ExitCode::FAILURE;
+    }
+    let arguments: Vec<String> =
+        args.arguments.iter().map(|text| text.to_string_lossy().into_owned()).collect();
+    let command: Vec<&str> =
+        std::iter::once("ip").chain(arguments.iter().map(String::as_str)).collect();
+    let mut has_failed = false;
+    for pod in &pods {
+        if pods.len() > 1 {
+            println!("=== {} ===", pod.node);
+        }
+        match agents::run(&args.cluster, pod, &command) {
+            Ok(output) => {
+                // A reader that has gone is no error.
+                let _gone = std::io::stdout().write_all(&output.stdout);
+                let _gone = std::io::stderr().write_all(&output.stderr);
+                has_failed |= !output.status.success();
+            }
+            Err(why) => {
+                eprintln!("purelb ip: {}: {why}", pod.node);
+                has_failed = true;
+            }
+        }
+    }
+    if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Prints what the agent on this host knows and has decided, as JSON
+///
+/// Exit status: 1 if no agent answers.
+#[derive(Debug, Args)]
+pub struct View {
+    /// The agent's port
+    #[arg(long, value_name = "NUMBER", default_value_t = PORT)]
+    port: u16,
+}
+
+/// Runs `purelb view`.
+pub fn view(args: &View) -> ExitCode {
+    match page(args.port) {
+        Ok(json) => {
+            println!("{json}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("purelb view: no agent answers at port {} of this host: {why}", args.port);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How long an agent may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn page(port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /view HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.lines().next().unwrap_or_default();
+    if status.contains(" 200 ") {
+        Ok(body.to_owned())
+    } else {
+        Err(std::io::Error::other(format!("it says {status:?}: {}", body.trim())))
+    }
+}
