@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use common::DEADLINE;
 use common::lab::{annotation, beside_others, eventually};
-use common::router::{Known, Monitor, Neighbours, overruns};
+use common::router::{Known, Monitor, Neighbours, answered, many, overruns, service};
 use purelb_cli::lab::client::{ObjectPath, ingress};
 use purelb_cli::lab::cluster::{Blueprint, Cluster};
 use purelb_cli::lab::namespace::Namespace;
-use purelb_cli::lab::observe::{Glance, links, wait_until};
+use purelb_cli::lab::observe::{Glance, wait_until};
 use purelb_cli::lab::responder::{Transport, ask};
 use purelb_cli::lab::routing::{Protocol, Software};
 use purelb_cli::lab::stop::Stop;
@@ -90,6 +90,7 @@ fn story(software: Software) {
         scene.agents_come_and_go(&addresses);
         scene.a_node_is_lost(&addresses);
         scene.many_come_and_go();
+        scene.the_last_addresses_take_their_aggregates_along();
         scene.nothing_was_overrun();
         assert_eq!(scene.cluster.fallen(), None);
     });
@@ -338,6 +339,14 @@ impl Scene<'_> {
         ));
     }
 
+    /// Nothing is left in the router but what a configuration holds itself.
+    fn the_last_addresses_take_their_aggregates_along(&mut self) {
+        self.delete("routed");
+        self.delete("reverse");
+        let nothing = self.all(&[]);
+        eventually(|| self.is_known(&nothing));
+    }
+
     fn nothing_was_overrun(&self) {
         // Others may not have the buffers that the configurations ask for.
         if !privilege::is_of_the_machine() {
@@ -475,37 +484,5 @@ fn fixed(software: Software) -> &'static [&'static str] {
     match software {
         Software::BirdBgp | Software::BirdOspf => &AGGREGATES[1..],
         Software::FrrBgp | Software::FrrOspf | Software::Gobgp => &[],
-    }
-}
-
-fn service(name: &str, group: &str, policy: &str) -> String {
-    format!(
-        "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: default, annotations: \
-         {{purelb.io/service-group: {group}}}}}, spec: {{type: LoadBalancer, externalTrafficPolicy: \
-         {policy}, ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv4, IPv6], selector: {{app: web}}, \
-         ports: [{{port: 80}}]}}}}"
-    )
-}
-
-/// How many addresses of the group `hosts` a node has.
-fn many(node: &Namespace) -> usize {
-    let links = links(node).unwrap();
-    let dummy = links.iter().filter(|link| link.name == "kube-lb0");
-    let addresses = dummy.flat_map(|link| &link.addresses);
-    let is_one = |address: &IpAddr| match address {
-        IpAddr::V4(v4) => v4.octets()[..2] == [198, 18] && v4.octets()[2] > 0,
-        IpAddr::V6(v6) => v6.segments()[..5] == [0x2001, 0xdb8, 2, 0, 1],
-    };
-    addresses.filter(|address| is_one(&address.local)).count()
-}
-
-/// Waits until each client has got one answer more.
-fn answered(traffic: &[Traffic]) {
-    let before: Vec<_> = traffic.iter().map(Traffic::answered).collect();
-    for (client, before) in traffic.iter().zip(before) {
-        eventually(|| match client.answered() {
-            answered if answered > before => Ok(()),
-            answered => Err(format!("{client:?} has {answered} answers")),
-        });
     }
 }

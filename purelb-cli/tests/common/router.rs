@@ -1,4 +1,4 @@
-//! What the router of a lab knows, and when it came to know it.
+//! What the router of a lab knows, when it came to know it, and what there is for it to know.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
@@ -11,6 +11,9 @@ use std::time::Instant;
 use purelb_cli::lab::cluster::Cluster;
 use purelb_cli::lab::namespace::Namespace;
 use purelb_cli::lab::observe::{links, routes};
+use purelb_cli::lab::traffic::Traffic;
+
+use super::lab::eventually;
 
 /// Destinations as `ip route` prints them, and the numbers of the nodes that each is reached by.
 pub(crate) type Known = BTreeMap<String, BTreeSet<usize>>;
@@ -114,4 +117,37 @@ pub(crate) fn overruns(namespace: &Namespace) -> Vec<String> {
     let column = lines.next().unwrap().split_whitespace().position(|name| name == "Drops").unwrap();
     let has_lost = |line: &&str| line.split_whitespace().nth(column).unwrap() != "0";
     lines.filter(has_lost).map(str::to_owned).collect()
+}
+
+/// A Service of a group, with that `externalTrafficPolicy`.
+pub(crate) fn service(name: &str, group: &str, policy: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: default, annotations: \
+         {{purelb.io/service-group: {group}}}}}, spec: {{type: LoadBalancer, externalTrafficPolicy: \
+         {policy}, ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv4, IPv6], selector: {{app: web}}, \
+         ports: [{{port: 80}}]}}}}"
+    )
+}
+
+/// How many addresses of the group `hosts` a node has.
+pub(crate) fn many(node: &Namespace) -> usize {
+    let links = links(node).unwrap();
+    let dummy = links.iter().filter(|link| link.name == "kube-lb0");
+    let addresses = dummy.flat_map(|link| &link.addresses);
+    let is_one = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => v4.octets()[..2] == [198, 18] && v4.octets()[2] > 0,
+        IpAddr::V6(v6) => v6.segments()[..5] == [0x2001, 0xdb8, 2, 0, 1],
+    };
+    addresses.filter(|address| is_one(&address.local)).count()
+}
+
+/// Waits until each client has got one answer more.
+pub(crate) fn answered(traffic: &[Traffic]) {
+    let before: Vec<_> = traffic.iter().map(Traffic::answered).collect();
+    for (client, before) in traffic.iter().zip(before) {
+        eventually(|| match client.answered() {
+            answered if answered > before => Ok(()),
+            answered => Err(format!("{client:?} has {answered} answers")),
+        });
+    }
 }
