@@ -341,6 +341,8 @@ fn a_router_that_ignores_gratuitous_arp_follows_a_move() {
             let says = if vip.contains(':') { Says::Advertisement } else { Says::Reply };
             sniffer.until(|sniffer| sniffer.heard(&mac(after), vip, says).len() >= 3);
             assert_eq!(neighbour(client, vip), mac(node), "gratuitous frames change nothing");
+            let series = "purelb_lbnodeagent_handover_duration_seconds_count{from=\"peer\"}";
+            assert!(metrics(cluster.node(after)).contains(series), "{series}");
         }
     });
 }

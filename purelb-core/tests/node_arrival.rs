@@ -49,9 +49,7 @@ fn a_new_address_counts_from_being_won_to_being_shown() {
 fn an_address_of_a_peer_that_died_counts_from_when_it_is_won_and_not_from_the_death() {
     let mut world = World::serve(vec![]);
     world.peer_writes("node2", LeaseContent { join: Some(1), ..LeaseContent::default() });
-    let mut web = service("web", &["192.0.2.101"]);
-    web.annotations.announcing_v4 = Some("node2,eth0,192.0.2.101".into());
-    world.feed(Event::Services(Change::Updated(web)));
+    world.feed(Event::Services(Change::Updated(service("web", &["192.0.2.101"]))));
     let verdict = world.agent.verdict(ip("192.0.2.101")).unwrap();
     assert!(matches!(verdict, Verdict::Withheld(_)), "{verdict:?}");
     world.pass(Duration::from_secs(30));
@@ -59,6 +57,15 @@ fn an_address_of_a_peer_that_died_counts_from_when_it_is_won_and_not_from_the_de
     let (since, took) = arrived(&mut world);
     assert_eq!(since, Since::WonFromPeer);
     assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn an_address_that_another_is_known_to_have_announced_is_not_new() {
+    let mut world = World::serve(vec![]);
+    let mut web = service("web", &[WEB]);
+    web.annotations.announcing_v4 = Some(format!("node2,eth0,{WEB}"));
+    world.feed(Event::Services(Change::Updated(web)));
+    assert_eq!(arrived(&mut world), (Since::WonFromPeer, Duration::ZERO));
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl Conflict {
 /// Where an address that this node won came from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Handover {
-    /// `peer` if another node was known to have announced it, else `new`.
+    /// `peer` if another node had won it or announced it before, else `new`.
     pub from: &'static str,
 }
 

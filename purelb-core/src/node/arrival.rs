@@ -52,8 +52,9 @@ impl NodeAgent {
         };
         let Some(want) = want.filter(|_| is_won) else { return self.awaited.forget(ip) };
         if !observed.iter().any(Address::is_ours) && !self.awaited.0.contains_key(&ip) {
-            let is_new = self.is_fresh(ip, want);
-            let since = if is_new { Since::WonNew } else { Since::WonFromPeer };
+            let was_lost = matches!(want.verdict, Some(Verdict::Withheld(Withheld::LostTo(_))));
+            let is_from_peer = was_lost || !self.is_fresh(ip, want);
+            let since = if is_from_peer { Since::WonFromPeer } else { Since::WonNew };
             self.awaited.0.insert(ip, (since, self.now));
         }
     }

@@ -199,9 +199,9 @@ pub enum NodeNotice {
 pub enum Since {
     /// The kernel told that it is gone, and nobody here had asked for that.
     Lost,
-    /// This node won it, and another was known to have announced it.
+    /// This node won it, and another had won it or announced it before.
     WonFromPeer,
-    /// This node won it, and nobody was known to have announced it.
+    /// This node won it, and nobody was known to have won or announced it.
     WonNew,
 }
 
