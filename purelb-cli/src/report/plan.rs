@@ -357,7 +357,11 @@ impl Report for PlanReport {
             table.print(to)?;
         }
         let nothing = if self.is_empty() { "Nothing would change: " } else { "\n" };
-        writeln!(to, "{nothing}{} Services keep exactly what they have.", self.unchanged)
+        writeln!(
+            to,
+            "{nothing}{} Services keep exactly the addresses that they have.",
+            self.unchanged
+        )
     }
 }
 
