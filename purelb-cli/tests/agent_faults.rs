@@ -16,7 +16,7 @@ use purelb_cli::lab::require;
 use serde_json::json;
 
 use common::node::{LEASE, NAME, Node, TOKEN};
-use common::proxy::{Fate, Seen};
+use common::proxy::{Fate, Rule, Seen};
 use common::until;
 
 /// How long a fault lasts: longer than the lease, and long enough to see whether somebody loops.
@@ -33,8 +33,6 @@ const LOCAL: &str = "192.0.2.240";
 const MEANWHILE: &str = "192.0.2.241";
 const AFTER: &str = "192.0.2.242";
 const REMOTE: &str = "198.51.100.7";
-
-type Rule = Box<dyn FnMut(&Seen) -> Fate + Send>;
 
 /// What a fault does to an agent.
 #[derive(Clone, Copy, PartialEq, Eq)]

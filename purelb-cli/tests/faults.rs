@@ -7,6 +7,7 @@ mod common;
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use http::Method;
 use purelb_k8s::client;
 use purelb_k8s::memory::MemoryApi;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use common::program::Program;
-use common::proxy::{Fate, Proxy, Seen};
+use common::proxy::{Fate, Proxy, Rule, Seen};
 use common::until;
 
 /// How long a fault lasts that is to show whether somebody loops.
@@ -155,52 +156,29 @@ fn is_answer(seen: &Seen) -> bool {
     seen.method == Method::PATCH && seen.uri.path().contains("/services/")
 }
 
+/// All at once: they mostly wait.
 #[tokio::test]
-async fn a_server_that_is_down_or_broken_is_waited_for() {
-    for (status, words) in [(500, "500"), (503, "503")] {
-        let stage = Stage::new().await;
-        stage.outage(words, move |_| Fate::Refuse(status, None)).await;
-    }
-}
-
-#[tokio::test]
-async fn a_server_that_asks_for_patience_gets_it() {
-    let stage = Stage::new().await;
-    stage.outage("429", |_| Fate::Refuse(429, Some(1))).await;
-}
-
-#[tokio::test]
-async fn an_expired_token_is_said_so_and_a_renewed_one_goes_on() {
-    let stage = Stage::new().await;
-    stage.outage("401", |_| Fate::Refuse(401, None)).await;
-}
-
-#[tokio::test]
-async fn a_server_that_never_answers_is_given_up_and_asked_again() {
-    let stage = Stage::new().await;
-    stage.outage("no answer from the API server", |_| Fate::Swallow).await;
-}
-
-#[tokio::test]
-async fn bodies_that_break_off_are_no_facts() {
-    let stage = Stage::new().await;
-    stage.outage("cannot watch", |_| Fate::Halve).await;
-}
-
-#[tokio::test]
-async fn answers_that_make_no_sense_are_no_facts() {
-    let stage = Stage::new().await;
-    stage.outage("makes no sense", |_| Fate::Answer("<html>it works!</html>".into())).await;
-}
-
-#[tokio::test]
-async fn resource_definitions_that_go_and_come_back_change_nothing() {
-    let stage = Stage::new().await;
-    let gone = |seen: &Seen| match seen.uri.path().contains("/purelb.io/") {
+async fn while_the_server_fails_it_is_waited_for_and_then_all_goes_on() {
+    let no_definitions = |seen: &Seen| match seen.uri.path().contains("/purelb.io/") {
         true => Fate::Refuse(404, None),
         false => Fate::Pass,
     };
-    stage.outage("404", gone).await;
+    let nonsense = || Fate::Answer("<html>it works!</html>".into());
+    let faults: [(&str, Rule); 9] = [
+        // Broken, down, asking for patience.
+        ("500", Box::new(|_| Fate::Refuse(500, None))),
+        ("503", Box::new(|_| Fate::Refuse(503, None))),
+        ("429", Box::new(|_| Fate::Refuse(429, Some(1)))),
+        // An expired token, a missing right; both are given later.
+        ("401", Box::new(|_| Fate::Refuse(401, None))),
+        ("403", Box::new(|_| Fate::Refuse(403, None))),
+        // What never answers is given up, and asked again; what breaks off or makes no sense is no fact.
+        ("no answer from the API server", Box::new(|_| Fate::Swallow)),
+        ("cannot watch", Box::new(|_| Fate::Halve)),
+        ("makes no sense", Box::new(move |_| nonsense())),
+        ("404", Box::new(no_definitions)),
+    ];
+    join_all(faults.map(async |(words, fate)| Stage::new().await.outage(words, fate).await)).await;
 }
 
 #[tokio::test]

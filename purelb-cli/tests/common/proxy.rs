@@ -59,7 +59,9 @@ impl Seen {
     }
 }
 
-type Rule = Box<dyn FnMut(&Seen) -> Fate + Send>;
+/// Says what is done with each request.
+pub(crate) type Rule = Box<dyn FnMut(&Seen) -> Fate + Send>;
+
 type Body = UnsyncBoxBody<Bytes, Broken>;
 
 /// A body that ends before its time.
