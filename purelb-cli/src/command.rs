@@ -5,7 +5,7 @@
 //! `purelb`.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -46,6 +46,11 @@ enum Command {
     Inspect(explain::Inspect),
     Ip(ip::Ip),
     Lab(lab::Lab),
+    /// Writes the manual pages of all programs into a directory
+    Man {
+        /// Where to; it must exist
+        directory: PathBuf,
+    },
     Plan(plan::Plan),
     Pools(look::Pools),
     Services(look::Services),
@@ -71,6 +76,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             Command::Inspect(args) => explain::inspect(&args),
             Command::Ip(args) => ip::ip(&args),
             Command::Lab(lab) => lab::run(lab),
+            Command::Man { directory } => write_manual(&directory),
             Command::Plan(args) => plan::run(&args),
             Command::Pools(args) => look::pools(&args),
             Command::Services(args) => look::services(&args),
@@ -86,4 +92,45 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn complete(shell: clap_complete::Shell) -> ExitCode {
     clap_complete::generate(shell, &mut Purelb::command(), "purelb", &mut std::io::stdout());
     ExitCode::SUCCESS
+}
+
+/// A page for each program, and for each subcommand.
+fn write_manual(directory: &Path) -> ExitCode {
+    let mut programs =
+        [Purelb::command(), program::allocator::command(), program::lbnodeagent::command()]
+            .into_iter();
+    match programs.try_for_each(|program| clap_mangen::generate_to(program, directory)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("purelb man: cannot write into {}: {error}", directory.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Purelb::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_has_a_manual_page() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(write_manual(directory.path()), ExitCode::SUCCESS);
+        for command in Purelb::command().get_subcommands() {
+            let page = directory.path().join(format!("purelb-{}.1", command.get_name()));
+            let text = std::fs::read_to_string(&page).unwrap();
+            let about = command.get_about().unwrap().to_string();
+            let word = about.split(' ').next().unwrap().to_owned();
+            assert!(text.contains(&word), "{} does not say what it is", page.display());
+        }
+        for program in ["allocator.1", "lbnodeagent.1", "purelb.1"] {
+            assert!(directory.path().join(program).is_file(), "{program}");
+        }
+        assert_eq!(write_manual(Path::new("/nonexistent")), ExitCode::FAILURE);
+    }
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use common::node::{LEASE, NAME, Node, TOKEN};
 use common::proxy::{Fate, Rule, Seen};
-use common::until;
+use common::{outage, until};
 
 /// How long a fault lasts: longer than the lease, and long enough to see whether somebody loops.
 const OUTAGE: Duration = Duration::from_secs(2 * LEASE);
@@ -217,9 +217,10 @@ async fn befalls(Fault(name, effect, words, rule): Fault) {
     node.proxy.break_off();
     node.service("meanwhile", "default", MEANWHILE);
     let (calls, busy) = (node.proxy.count(), node.agent.processor_time());
-    tokio::time::sleep(OUTAGE).await;
+    let outage = outage(OUTAGE);
+    tokio::time::sleep(outage).await;
     let (calls, busy) = (node.proxy.count() - calls, node.agent.processor_time() - busy);
-    let seconds = OUTAGE.as_secs();
+    let seconds = outage.as_secs();
     assert!(calls <= CALLS_PER_SECOND * seconds as usize, "{name}: {calls} in {seconds} s");
     assert!(busy <= BUSY_PER_SECOND * seconds, "{name}: {busy} hundredths in {seconds} s");
     assert!(node.agent.has_said(&[words]), "{name}: nothing was said of {words:?}");

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use common::program::Program;
 use common::proxy::{Fate, Proxy, Rule, Seen};
-use common::until;
+use common::{outage, until};
 
 /// How long a fault lasts that is to show whether somebody loops.
 const OUTAGE: Duration = Duration::from_secs(12);
@@ -106,10 +106,11 @@ impl Stage {
     /// Lets the present fault last, and sees that nobody loops.
     async fn nobody_loops(&self) {
         let (calls, busy) = (self.proxy.count(), self.allocator.processor_time());
-        tokio::time::sleep(OUTAGE).await;
+        let outage = outage(OUTAGE);
+        tokio::time::sleep(outage).await;
         let calls = self.proxy.count() - calls;
         let busy = self.allocator.processor_time() - busy;
-        let seconds = OUTAGE.as_secs();
+        let seconds = outage.as_secs();
         assert!(calls <= CALLS_PER_SECOND * seconds as usize, "{calls} requests in {seconds} s");
         assert!(busy <= BUSY_PER_SECOND * seconds, "{busy} hundredths in {seconds} s");
     }

@@ -47,6 +47,11 @@ struct Args {
     lease_duration: Option<Duration>,
 }
 
+/// The command line, for its manual page.
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}
+
 /// Runs the `allocator` with the arguments after the program's name, until it ends.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     daemon::run("allocator", args, |args: &Args| &args.common, serve)

@@ -59,6 +59,11 @@ struct Args {
     retry_period: Option<Duration>,
 }
 
+/// The command line, for its manual page.
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}
+
 /// Runs the `lbnodeagent` with the arguments after the program's name, until it ends.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     daemon::run("lbnodeagent", args, |args: &Args| &args.common, serve)

@@ -37,6 +37,13 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     .await;
 }
 
+/// How long a fault of the API lasts: so long, or as many seconds as `PURELB_OUTAGE` says.
+pub(crate) fn outage(usual: Duration) -> Duration {
+    let wanted = std::env::var("PURELB_OUTAGE").ok();
+    let wanted = wanted.map(|text| text.parse().expect("PURELB_OUTAGE is a number of seconds"));
+    wanted.map_or(usual, Duration::from_secs)
+}
+
 /// The processor time that a process has used, in hundredths of a second.
 pub(crate) fn processor_time(id: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
