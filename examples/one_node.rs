@@ -31,7 +31,7 @@ use purelb_core::lease::{Lease, LeaseEvent, LeaseWrite, Version, WriteResult};
 use purelb_core::machine::Machine;
 use purelb_core::membership::Settings;
 use purelb_core::name::ServiceKey;
-use purelb_core::node::{self, ClusterAction, NodeAgent};
+use purelb_core::node::{self, ClusterAction, NodeAgent, NodeNotice};
 use purelb_core::service::{BRAND, Service};
 use purelb_core::store::Change;
 use purelb_core::time::Origin;
@@ -161,6 +161,8 @@ impl OneNode {
                     self.tell(node::Event::Endpoints(Change::Listed(vec![])));
                 }
                 node::Action::Cluster(_) => {}
+                // How long it took is for measurements.
+                node::Action::Notice(notice) if matches!(*notice, NodeNotice::Arrived { .. }) => {}
                 node::Action::Notice(notice) => println!("{notice}"),
             }
         }
