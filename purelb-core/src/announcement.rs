@@ -8,7 +8,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::host::Family;
 use crate::name::NodeName;
+use crate::service::Service;
 
 /// Who announces which address, as one annotation has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,11 @@ impl Announcing {
         entries.reverse();
         // Later ones replace earlier ones: the lowest entry of an address stays.
         Self { slots: entries.into_iter().collect() }
+    }
+
+    /// What a Service's annotation of one family says.
+    pub fn of(service: &Service, family: Family) -> Self {
+        Self::parse(service.annotations.announcing(family).unwrap_or_default())
     }
 
     /// Who announces `ip`.

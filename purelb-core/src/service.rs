@@ -195,6 +195,16 @@ pub struct Annotations {
     pub announcing_v6: Option<String>,
 }
 
+impl Annotations {
+    /// `announcing-IPv4` or `-IPv6`, as written.
+    pub fn announcing(&self, family: Family) -> Option<&str> {
+        match family {
+            Family::V4 => self.announcing_v4.as_deref(),
+            Family::V6 => self.announcing_v6.as_deref(),
+        }
+    }
+}
+
 /// The nodes that have endpoints of a Service which take traffic.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,11 +6,12 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use purelb_core::announcement::Announcing;
+use purelb_core::announcement::{Announcing, Slot};
 use purelb_core::config::{Selection, select};
 use purelb_core::group::Announce;
 use purelb_core::host::Family;
 use purelb_core::name::NodeName;
+use purelb_core::node::Exclusion;
 use purelb_core::service::Service;
 use purelb_k8s::snapshot::{LeaseSight, Snapshot};
 use serde::Serialize;
@@ -159,9 +160,8 @@ impl ElectionReport {
     /// Whether every node takes part, and every local range is served.
     pub fn is_fine(&self) -> bool {
         let takes_part = |line: &NodeLine| match line.standing {
-            NodeStanding::Ok | NodeStanding::Keep => true,
             // Whoever is told to announce nothing has no subnets.
-            NodeStanding::Idle => true,
+            NodeStanding::Ok | NodeStanding::Keep | NodeStanding::Idle => true,
             NodeStanding::Expired | NodeStanding::NoLease => false,
         };
         let all_land = |drain: &Drain| drain.moves.iter().all(|one| one.to.is_some());
@@ -201,14 +201,14 @@ pub fn config(name: &NodeName, snapshot: &Snapshot) -> String {
     };
     let governed = match select(&snapshot.agents, &node.labels) {
         Selection::Configured(agent, _) => format!("{}/{}", agent.name.0, agent.name.1),
-        Selection::Default => "defaults".to_owned(),
+        Selection::Default => "no LBNodeAgent".to_owned(),
         Selection::Deselected => "deselected".to_owned(),
         Selection::Invalid(agent, _) => format!("{}/{} (invalid)", agent.name.0, agent.name.1),
     };
-    match (node.is_out_of_service, node.is_excluded()) {
-        (true, _) => format!("{governed}, out of service"),
-        (false, true) => format!("{governed}, excluded"),
-        (false, false) => governed,
+    match Exclusion::of(node) {
+        Some(Exclusion::OutOfService) => format!("{governed}, out of service"),
+        Some(Exclusion::Label) => format!("{governed}, excluded"),
+        None => governed,
     }
 }
 
@@ -226,12 +226,8 @@ fn announced(snapshot: &Snapshot) -> BTreeMap<NodeName, usize> {
 }
 
 /// Who says that it announces an address of a Service.
-pub fn slot(service: &Service, ip: IpAddr) -> Option<purelb_core::announcement::Slot> {
-    let text = match Family::of(ip) {
-        Family::V4 => service.annotations.announcing_v4.as_deref(),
-        Family::V6 => service.annotations.announcing_v6.as_deref(),
-    };
-    Announcing::parse(text.unwrap_or_default()).slot(ip).cloned()
+pub fn slot(service: &Service, ip: IpAddr) -> Option<Slot> {
+    Announcing::of(service, Family::of(ip)).slot(ip).cloned()
 }
 
 fn subnets(snapshot: &Snapshot) -> Vec<SubnetLine> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use purelb_core::allocator::Catalog;
-use purelb_core::config::{Selection, select};
+use purelb_core::config::select;
 use purelb_core::election::{electorate, ranking};
 use purelb_core::group::Announce;
 use purelb_core::lease::Lease;
@@ -126,17 +126,10 @@ impl NoCandidate {
 /// What in its own objects keeps a node from announcing.
 fn kept_away(node: &NodeName, snapshot: &Snapshot) -> Option<NoCandidate> {
     let object = snapshot.nodes.iter().find(|object| object.name == *node)?;
-    match select(&snapshot.agents, &object.labels) {
-        Selection::Configured(..) | Selection::Default => {}
-        Selection::Deselected => return Some(NoCandidate::Config(NotConfigured::Deselected)),
-        Selection::Invalid(_, error) => {
-            return Some(NoCandidate::Config(NotConfigured::Invalid { error: error.to_owned() }));
-        }
+    match select(&snapshot.agents, &object.labels).spec() {
+        Err(why) => Some(NoCandidate::Config(why)),
+        Ok(_) => Exclusion::of(object).map(NoCandidate::Excluded),
     }
-    if object.is_out_of_service {
-        return Some(NoCandidate::Excluded(Exclusion::OutOfService));
-    }
-    object.is_excluded().then_some(NoCandidate::Excluded(Exclusion::Label))
 }
 
 impl fmt::Display for NoCandidate {

@@ -7,12 +7,12 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use purelb_core::config::{LocalSpec, Selection, select};
+use purelb_core::config::{LocalSpec, select};
 use purelb_core::host::{Family, LinkIndex};
 use purelb_core::lease::Lease;
 use purelb_core::link::{Policy, local_links, subnets};
 use purelb_core::name::{NodeName, ServiceKey};
-use purelb_core::node::HostFacts;
+use purelb_core::node::{Exclusion, HostFacts};
 use purelb_k8s::snapshot::Snapshot;
 use serde::Serialize;
 
@@ -219,14 +219,8 @@ fn node_change(
 /// The settings that govern a node's announcing, if it is to announce.
 fn spec_of(node: &NodeName, snapshot: &Snapshot) -> Option<LocalSpec> {
     let object = snapshot.nodes.iter().find(|object| object.name == *node)?;
-    if object.is_excluded() || object.is_out_of_service {
-        return None;
-    }
-    match select(&snapshot.agents, &object.labels) {
-        Selection::Configured(_, spec) => Some(spec.clone()),
-        Selection::Default => Some(LocalSpec::default()),
-        Selection::Deselected | Selection::Invalid(..) => None,
-    }
+    let spec = select(&snapshot.agents, &object.labels).spec().ok();
+    spec.filter(|_| Exclusion::of(object).is_none()).cloned()
 }
 
 /// By which interfaces a host would announce, or by which rule, if the host is not known.
@@ -431,6 +425,17 @@ mod tests {
         assert_eq!(report.nodes[0].after, "deselected: announces nothing");
         assert_eq!(report.moves.len(), 1);
         assert!(report.moves[0].from == "n1" && report.moves[0].to.starts_with(NOBODY));
+        assert!(!report.is_harmless());
+    }
+
+    #[test]
+    fn without_any_lbnodeagent_the_nodes_announce_nothing() {
+        let before = snapshot(objects());
+        let mut after = before.clone();
+        after.agents.clear();
+        let report = PlanReport::new(&before, &after, &Views::new());
+        assert_eq!(report.nodes[0].after, "no LBNodeAgent: announces nothing");
+        assert!(report.moves[0].to.starts_with(NOBODY), "{:?}", report.moves);
         assert!(!report.is_harmless());
     }
 

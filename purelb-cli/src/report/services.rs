@@ -155,12 +155,7 @@ fn lines(service: &Service, engine: &Engine, snapshot: &Snapshot) -> Vec<Service
 }
 
 fn judge(line: &mut ServiceLine, ip: IpAddr, service: &Service, snapshot: &Snapshot) {
-    let text = match Family::of(ip) {
-        Family::V4 => service.annotations.announcing_v4.as_deref(),
-        Family::V6 => service.annotations.announcing_v6.as_deref(),
-    };
-    let announcing = Announcing::parse(text.unwrap_or_default());
-    match announcing.slot(ip) {
+    match Announcing::of(service, Family::of(ip)).slot(ip) {
         Some(slot) => {
             line.announcing = Some(format!("{} {}", slot.node, slot.interface));
             if !snapshot.live_leases().any(|lease| lease.node == slot.node) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use purelb_core::config::{LocalInterface, MultipleDefaultRoutes, Selection, select};
+use purelb_core::config::{LocalInterface, MultipleDefaultRoutes, select};
 use purelb_core::group::Announce;
 use purelb_core::name::NodeName;
 use purelb_k8s::snapshot::{Elsewhere, Snapshot};
@@ -183,13 +183,9 @@ impl ValidateReport {
         let mut fine = 0;
         for node in &snapshot.nodes {
             let Some(found) = routes.get(&node.name) else { continue };
-            let (rule, by_route) = match select(&snapshot.agents, &node.labels) {
-                Selection::Configured(_, local) => (
-                    local.multiple_default_routes,
-                    local.local_interface == LocalInterface::DefaultRoute,
-                ),
-                Selection::Default | Selection::Deselected | Selection::Invalid(..) => continue,
-            };
+            let Ok(local) = select(&snapshot.agents, &node.labels).spec() else { continue };
+            let rule = local.multiple_default_routes;
+            let by_route = local.local_interface == LocalInterface::DefaultRoute;
             match found {
                 Err(why) => self.add(
                     Status::Warn,

@@ -81,7 +81,7 @@ impl NodeAgent {
         };
         let mut writes = Vec::new();
         for service in self.services_of(want) {
-            let now = Announcing::parse(annotation(service, family).unwrap_or_default());
+            let now = Announcing::of(service, family);
             let next = match &interface {
                 Some(interface) => {
                     let slot = Slot { node: self.me.clone(), interface: interface.clone() };
@@ -137,13 +137,5 @@ impl NodeAgent {
 
 /// Whether a Service's annotations name a node that announces `ip`.
 pub(super) fn is_announced(service: &Service, ip: IpAddr) -> bool {
-    let text = annotation(service, Family::of(ip)).unwrap_or_default();
-    Announcing::parse(text).slot(ip).is_some()
-}
-
-fn annotation(service: &Service, family: Family) -> Option<&str> {
-    match family {
-        Family::V4 => service.annotations.announcing_v4.as_deref(),
-        Family::V6 => service.annotations.announcing_v6.as_deref(),
-    }
+    Announcing::of(service, Family::of(ip)).slot(ip).is_some()
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::{ApiOutage, Selection, select};
+use crate::config::{ApiOutage, select};
 use crate::group::Group;
 use crate::host::{Address, AddressKey, Family, Link, LinkIndex};
 use crate::link::{Policy, Unidentified};
@@ -16,7 +16,7 @@ use crate::store::{Change, Object, Store};
 
 use super::local::{HostView, LocalElection};
 use super::notice::{AgentRef, NodeNotice};
-use super::verdict::{Exclusion, NotConfigured};
+use super::verdict::Exclusion;
 use super::{Action, ClusterAction, Config, Event, NodeAgent};
 
 /// The addresses of this host, findable by address alone.
@@ -202,20 +202,12 @@ impl NodeAgent {
         }
         let node = self.node.get(&self.me);
         let labels = node.map(|node| node.labels.clone()).unwrap_or_default();
-        let exclusion = node.and_then(|node| match (node.is_out_of_service, node.is_excluded()) {
-            (true, _) => Some(Exclusion::OutOfService),
-            (false, true) => Some(Exclusion::Label),
-            (false, false) => None,
-        });
-        let (spec, agent) = match select(self.agents.iter(), &labels) {
-            Selection::Configured(agent, spec) => (Ok(spec.clone()), Some(agent)),
-            Selection::Default => (Err(NotConfigured::Missing), None),
-            Selection::Deselected => (Err(NotConfigured::Deselected), None),
-            Selection::Invalid(agent, error) => {
-                (Err(NotConfigured::Invalid { error: error.to_owned() }), Some(agent))
-            }
+        let selection = select(self.agents.iter(), &labels);
+        let config = Config {
+            spec: selection.spec().cloned(),
+            agent: selection.agent().map(AgentRef::from),
+            exclusion: node.and_then(Exclusion::of),
         };
-        let config = Config { spec, agent: agent.map(AgentRef::from), exclusion };
         if self.config.as_ref() == Some(&config) {
             return;
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
+use crate::config::{LbNodeAgent, LocalSpec, Node, Selection};
 use crate::host::{LinkIndex, Mac};
 use crate::membership::NotYet;
 use crate::name::NodeName;
@@ -99,6 +100,41 @@ pub enum NotConfigured {
     },
     /// No LBNodeAgent with `spec.local` exists.
     Missing,
+}
+
+impl Exclusion {
+    /// What keeps load balancer traffic away from a node, if anything does.
+    pub fn of(node: &Node) -> Option<Self> {
+        match (node.is_out_of_service, node.is_excluded()) {
+            (true, _) => Some(Self::OutOfService),
+            (false, true) => Some(Self::Label),
+            (false, false) => None,
+        }
+    }
+}
+
+impl<'a> Selection<'a> {
+    /// The LBNodeAgent that governs the node, if one does.
+    pub fn agent(&self) -> Option<&'a LbNodeAgent> {
+        match self {
+            Self::Configured(agent, _) | Self::Invalid(agent, _) => Some(agent),
+            Self::Default | Self::Deselected => None,
+        }
+    }
+
+    /// What the node is to announce by.
+    ///
+    /// # Errors
+    ///
+    /// With the reason why it is not to announce anything.
+    pub fn spec(&self) -> Result<&'a LocalSpec, NotConfigured> {
+        match self {
+            Self::Configured(_, spec) => Ok(spec),
+            Self::Default => Err(NotConfigured::Missing),
+            Self::Deselected => Err(NotConfigured::Deselected),
+            Self::Invalid(_, error) => Err(NotConfigured::Invalid { error: (*error).to_owned() }),
+        }
+    }
 }
 
 impl fmt::Display for Withheld {
