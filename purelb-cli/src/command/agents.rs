@@ -53,8 +53,9 @@ pub fn run(cluster: &Cluster, pod: &AgentPod, command: &[&str]) -> Result<Output
 }
 
 /// What the agents of these nodes know and have decided.
-pub fn views(cluster: &Cluster, nodes: &[NodeName]) -> Views {
-    if nodes.is_empty() {
+pub fn views(cluster: &Cluster, nodes: impl IntoIterator<Item = NodeName>) -> Views {
+    let mut nodes = nodes.into_iter().peekable();
+    if nodes.peek().is_none() {
         return Views::new();
     }
     let pods = pods(cluster);
@@ -65,7 +66,7 @@ pub fn views(cluster: &Cluster, nodes: &[NodeName]) -> Views {
         let json = exec(cluster, pod, &["purelb", "view"])?;
         serde_json::from_str(&json).map_err(|error| format!("its agent speaks otherwise: {error}"))
     };
-    nodes.iter().map(|node| (node.clone(), ask(node))).collect()
+    nodes.map(|node| (node.clone(), ask(&node))).collect()
 }
 
 fn kubectl(cluster: &Cluster, arguments: &[&str]) -> Result<Output, String> {

@@ -1,5 +1,6 @@
 //! `purelb inspect` and `purelb explain`: one Service, without and with all reasons.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -8,11 +9,8 @@ use purelb_core::name::{NodeName, ServiceKey};
 
 use super::agents;
 use super::cluster::Cluster;
-use super::output::Output;
-use crate::report::engine::Engine;
-use crate::report::place::Place;
-use crate::report::story::{Story, Views};
-use purelb_k8s::snapshot::Snapshot;
+use super::output::{Output, verdict};
+use crate::report::story::Story;
 
 /// A Service as `NAMESPACE/NAME`.
 #[derive(Clone, Debug)]
@@ -49,10 +47,8 @@ pub struct Inspect {
 /// Runs `purelb inspect`.
 pub fn inspect(args: &Inspect) -> ExitCode {
     let key = &args.service.0;
-    args.cluster.show(|snapshot| {
-        let story = Story::new(key, snapshot, &Views::new()).map(Story::brief);
-        tell(key, story, args.output)
-    })
+    args.cluster
+        .show(|snapshot| tell(key, Story::new(key, snapshot).map(Story::brief), args.output))
 }
 
 /// Explains a Service's addresses: the chain of facts from the ServiceGroup to the interface
@@ -80,28 +76,13 @@ pub struct Explain {
 pub fn explain(args: &Explain) -> ExitCode {
     let key = &args.service.0;
     args.cluster.show(|snapshot| {
-        let mut nodes = if args.offline { Vec::new() } else { concerned(key, snapshot) };
-        nodes.extend(args.node.as_deref().map(NodeName::from));
-        nodes.sort();
-        nodes.dedup();
-        let views = agents::views(&args.cluster, &nodes);
-        tell(key, Story::new(key, snapshot, &views), args.output)
+        let story = Story::new(key, snapshot).map(|story| {
+            let mut nodes = if args.offline { BTreeSet::new() } else { story.concerned() };
+            nodes.extend(args.node.as_deref().map(NodeName::from));
+            story.told_by(&agents::views(&args.cluster, nodes))
+        });
+        tell(key, story, args.output)
     })
-}
-
-/// The nodes that should have, or say that they have, an address of a Service.
-fn concerned(key: &ServiceKey, snapshot: &Snapshot) -> Vec<NodeName> {
-    let Some(service) = snapshot.services.iter().find(|service| service.key == *key) else {
-        return Vec::new();
-    };
-    let engine = Engine::new(snapshot);
-    let live: Vec<_> = snapshot.live_leases().collect();
-    let of = |ip: &std::net::IpAddr| {
-        let place = Place::of(*ip, snapshot, engine.allocator().catalog(), &live);
-        let slot = crate::report::election::slot(service, *ip);
-        [place.winner().cloned(), slot.map(|slot| slot.node)]
-    };
-    service.ingress.iter().flat_map(of).flatten().collect()
 }
 
 fn tell(key: &ServiceKey, story: Option<Story>, output: Output) -> ExitCode {
@@ -112,5 +93,5 @@ fn tell(key: &ServiceKey, story: Option<Story>, output: Output) -> ExitCode {
         return ExitCode::FAILURE;
     };
     output.show(&story);
-    if story.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    verdict(story.is_fine())
 }

@@ -12,7 +12,7 @@ use purelb_core::link::{Policy, elect, local_links, subnets};
 use purelb_core::node::HostFacts;
 use serde::Serialize;
 
-use super::output::{Output, Report, Table, list};
+use super::output::{Output, Report, Table, list, verdict};
 use obstacles::{Obstacle, Tuning};
 
 /// Shows which interface of this machine would be the local one, and why; what PureLB has put on it;
@@ -85,7 +85,7 @@ pub fn run(host: Host) -> ExitCode {
     };
     let report = HostReport::judge(&facts, &policy, &Tuning::read(&facts));
     host.output.show(&report);
-    if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    verdict(report.is_fine())
 }
 
 /// What PureLB makes of a machine.

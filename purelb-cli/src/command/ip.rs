@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::agents;
 use super::cluster::Cluster;
+use super::output::verdict;
 use crate::telemetry::server::PORT;
 
 /// Runs `ip` on the nodes, in the pods of their agents: `purelb ip -- addr show dev kube-lb0`
@@ -70,7 +71,7 @@ pub fn ip(args: &Ip) -> ExitCode {
             }
         }
     }
-    if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    verdict(!has_failed)
 }
 
 /// Prints what the agent on this host knows and has decided, as JSON

@@ -11,7 +11,7 @@ use clap::Args;
 use purelb_core::name::NodeName;
 
 use super::cluster::{Cluster, complain};
-use super::output::Output;
+use super::output::{Output, verdict};
 use crate::report::election::ElectionReport;
 use crate::report::pools::PoolsReport;
 use crate::report::services::{Filter, ServicesReport, Standing};
@@ -34,7 +34,7 @@ pub fn whole(args: &Status) -> ExitCode {
     args.cluster.show(|snapshot| {
         let report = StatusReport::new(snapshot);
         args.output.show(&report);
-        status(report.problems.is_empty())
+        verdict(report.problems.is_empty())
     })
 }
 
@@ -64,7 +64,7 @@ pub fn election(args: &Election) -> ExitCode {
         match ElectionReport::new(snapshot, node.as_ref(), drain.as_ref()) {
             Ok(report) => {
                 args.output.show(&report);
-                status(report.is_fine())
+                verdict(report.is_fine())
             }
             Err(why) => {
                 eprintln!("purelb election: {why}");
@@ -92,7 +92,7 @@ pub struct Version {
 pub fn version(args: &Version) -> ExitCode {
     let show = |report: &VersionReport| {
         args.output.show(report);
-        status(report.consistent)
+        verdict(report.consistent)
     };
     if args.client {
         return show(&VersionReport::new(None, Vec::new()));
@@ -129,7 +129,7 @@ pub fn pools(args: &Pools) -> ExitCode {
     args.cluster.show(|snapshot| {
         let report = PoolsReport::new(snapshot, args.service_group.as_deref(), args.show_services);
         args.output.show(&report);
-        status(report.refused.is_empty() && !report.pools.iter().any(|pool| pool.is_full()))
+        verdict(report.refused.is_empty() && !report.pools.iter().any(|pool| pool.is_full()))
     })
 }
 
@@ -167,10 +167,6 @@ pub fn services(args: &Services) -> ExitCode {
         };
         let report = ServicesReport::new(snapshot, &filter);
         args.output.show(&report);
-        status(report.services.iter().all(|line| line.status == Standing::Ok))
+        verdict(report.services.iter().all(|line| line.status == Standing::Ok))
     })
-}
-
-fn status(is_fine: bool) -> ExitCode {
-    if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,6 +1,7 @@
 //! How subcommands print: a table for people, JSON or YAML for programs.
 
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -141,6 +142,11 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// The exit status of what shows something: 0 if nothing is wrong with it, 1 if something is.
+pub fn verdict(is_fine: bool) -> ExitCode {
+    if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Joins what can be displayed, with a comma between.

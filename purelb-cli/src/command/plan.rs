@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use purelb_core::host::Family;
 use serde_json::Value;
 
 use super::agents;
 use super::cluster::Cluster;
-use super::output::Output;
+use super::output::{Output, verdict};
 use crate::report::place::nodes;
 use crate::report::plan::PlanReport;
 use crate::report::story::Views;
+use purelb_k8s::annotation;
 use purelb_k8s::snapshot::Snapshot;
 
 /// Foresees what a change of ServiceGroups, LBNodeAgents, Services or Nodes would do
@@ -56,10 +58,10 @@ pub fn run(args: &Plan) -> ExitCode {
         };
         // Hosts matter only where something of the nodes changes.
         let asks = !args.offline && (before.agents != after.agents || before.nodes != after.nodes);
-        let views = if asks { agents::views(&args.cluster, &nodes(before)) } else { Views::new() };
+        let views = if asks { agents::views(&args.cluster, nodes(before)) } else { Views::new() };
         let report = PlanReport::new(before, &after, &views);
         args.output.show(&report);
-        if report.is_harmless() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        verdict(report.is_harmless())
     })
 }
 
@@ -146,13 +148,7 @@ fn placed(mut object: Value, before: &Snapshot, namespace: &str) -> Value {
             keep_what_is_ours(&mut object, service);
         } else {
             metadata.insert("uid".to_owned(), format!("planned-{at}-{name}").into());
-            let spec = &mut object["spec"];
-            if spec["clusterIP"].is_null() {
-                spec["clusterIP"] = CLUSTER_IP.into();
-            }
-            if spec["ipFamilies"].is_null() {
-                spec["ipFamilies"] = serde_json::json!(["IPv4"]);
-            }
+            complete(&mut object["spec"], CLUSTER_IP, &[Family::V4]);
         }
     }
     object
@@ -165,22 +161,27 @@ fn keep_what_is_ours(object: &mut Value, service: &purelb_core::service::Service
     object["status"] = serde_json::json!({"loadBalancer": {"ingress": ingress}});
     let has = &service.annotations;
     for (key, value) in [
-        ("purelb.io/allocated-by", &has.allocated_by),
-        ("purelb.io/allocated-from", &has.allocated_from),
-        ("purelb.io/pool-type", &has.pool_type),
-        ("purelb.io/announcing-IPv4", &has.announcing_v4),
-        ("purelb.io/announcing-IPv6", &has.announcing_v6),
+        (annotation::ALLOCATED_BY, &has.allocated_by),
+        (annotation::ALLOCATED_FROM, &has.allocated_from),
+        (annotation::POOL_TYPE, &has.pool_type),
+        (annotation::ANNOUNCING_V4, &has.announcing_v4),
+        (annotation::ANNOUNCING_V6, &has.announcing_v6),
     ] {
         if let Some(value) = value {
             object["metadata"]["annotations"][key] = value.as_str().into();
         }
     }
-    let spec = &mut object["spec"];
-    if spec["clusterIP"].is_null() && service.has_cluster_ip {
-        spec["clusterIP"] = CLUSTER_IP.into();
+    let cluster_ip = if service.has_cluster_ip { CLUSTER_IP } else { "None" };
+    complete(&mut object["spec"], cluster_ip, &service.families);
+}
+
+/// Fills in what the API would of a Service's `spec`.
+fn complete(spec: &mut Value, cluster_ip: &str, families: &[Family]) {
+    if spec["clusterIP"].is_null() {
+        spec["clusterIP"] = cluster_ip.into();
     }
     if spec["ipFamilies"].is_null() {
-        spec["ipFamilies"] = service.families.iter().map(ToString::to_string).collect();
+        spec["ipFamilies"] = families.iter().map(ToString::to_string).collect();
     }
 }
 

@@ -16,6 +16,7 @@ use purelb_core::mutation::Mutation;
 use purelb_core::sim::{Campaign, Invariant, Options, Outcome, run_seed, run_seeds};
 
 use self::timeline::Timeline;
+use super::output::verdict;
 
 /// How often the progress bar is drawn.
 const REDRAWN: Duration = Duration::from_millis(200);
@@ -80,7 +81,7 @@ pub fn run(args: &Simulate) -> ExitCode {
         (Some(seeds), _) => many(args, seeds.clone(), options),
         (None, seed) => one(args, seed.unwrap_or_default(), options),
     };
-    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    verdict(is_good)
 }
 
 /// Replays one seed; returns whether all was as it should be.

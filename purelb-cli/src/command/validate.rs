@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::agents::{self, AgentPod};
 use super::cluster::Cluster;
-use super::output::Output;
+use super::output::{Output, verdict};
 use crate::report::routes::DefaultRoutes;
 use crate::report::validate::{RoutesByNode, ValidateReport};
 
@@ -41,7 +41,7 @@ pub fn run(args: &Validate) -> ExitCode {
         let report = ValidateReport::new(&snapshot, &routes);
         args.output.show(&report);
         let is_fine = report.fail == 0 && !(args.strict && report.warn > 0);
-        if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        verdict(is_fine)
     })
 }
 

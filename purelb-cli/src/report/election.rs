@@ -17,7 +17,7 @@ use purelb_k8s::snapshot::{LeaseSight, Snapshot};
 use serde::Serialize;
 
 use super::engine::Engine;
-use super::place::{Place, nodes};
+use super::place::{Place, by_address, nodes};
 use crate::command::output::{Report, Table, list};
 
 /// Every node, every subnet, and what a drain would move.
@@ -142,14 +142,9 @@ impl ElectionReport {
             }
         }
         let engine = Engine::new(snapshot);
-        let announced = announced(snapshot);
-        let is_shown = |name: &&NodeName| node.is_none_or(|wanted| wanted == *name);
+        let is_shown = |line: &NodeLine| node.is_none_or(|wanted| *wanted == line.node);
         Ok(Self {
-            nodes: all
-                .iter()
-                .filter(is_shown)
-                .map(|name| line(name, snapshot, announced.get(name).copied().unwrap_or_default()))
-                .collect(),
+            nodes: lines(snapshot).into_iter().filter(is_shown).collect(),
             subnets: subnets(snapshot),
             uncovered: uncovered(snapshot, &engine),
             drain: drain
@@ -169,6 +164,13 @@ impl ElectionReport {
             && self.uncovered.is_empty()
             && self.drain.as_ref().is_none_or(all_land)
     }
+}
+
+/// Every node's part in elections, by name.
+pub fn lines(snapshot: &Snapshot) -> Vec<NodeLine> {
+    let announced = announced(snapshot);
+    let count = |name: &NodeName| announced.get(name).copied().unwrap_or_default();
+    nodes(snapshot).iter().map(|name| line(name, snapshot, count(name))).collect()
 }
 
 fn line(name: &NodeName, snapshot: &Snapshot, announcing: usize) -> NodeLine {
@@ -273,43 +275,38 @@ pub fn uncovered(snapshot: &Snapshot, engine: &Engine) -> Vec<Uncovered> {
 
 fn moves(node: &NodeName, snapshot: &Snapshot, engine: &Engine) -> Vec<Move> {
     let catalog = engine.allocator().catalog();
-    let mut services: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
-    for service in &snapshot.services {
-        for ip in &service.ingress {
-            services.entry(*ip).or_default().push(service.key.to_string());
-        }
-    }
     let live: Vec<_> = snapshot.live_leases().collect();
     let stay: Vec<_> = live.iter().copied().filter(|lease| lease.node != *node).collect();
-    let goes = |(ip, services): (IpAddr, Vec<String>)| {
-        let now = Place::of(ip, snapshot, catalog, &live);
+    let goes = |(ip, services): (IpAddr, Vec<&Service>)| {
+        let now = Place::of(ip, &services, catalog, &live);
         if now.winner() != Some(node) {
             return None;
         }
-        let (to, why) = match Place::of(ip, snapshot, catalog, &stay) {
+        let (to, why) = match Place::of(ip, &services, catalog, &stay) {
             Place::Elected { candidates, .. } => (candidates.into_iter().next(), None),
             Place::EveryNode => (None, Some("on the virtual interface of every node".to_owned())),
             Place::Nobody { why } => (None, Some(why.to_string())),
         };
+        let services = services.iter().map(|service| service.key.to_string()).collect();
         Some(Move { services, ip, to, why })
     };
-    services.into_iter().filter_map(goes).collect()
+    by_address(snapshot).into_iter().filter_map(goes).collect()
 }
 
 impl Report for ElectionReport {
     fn print(&self, to: &mut dyn Write) -> io::Result<()> {
         let headings = ["NODE", "CONFIG", "SUBNETS", "RENEWED", "EXPIRES", "STATUS", "ANNOUNCING"];
         let mut table = Table::new(headings);
-        let seconds =
-            |seconds: Option<f64>| seconds.map(|s| format!("{s:.1}s")).unwrap_or_default();
+        let seconds = |seconds: Option<f64>, more: &str| {
+            seconds.map(|seconds| format!("{seconds:.1}s{more}")).unwrap_or_default()
+        };
         for line in &self.nodes {
             table.row([
                 line.node.to_string(),
                 line.config.clone(),
                 list(&line.subnets),
-                seconds(line.renewed).to_string()
-                    + if line.renewed.is_some() { " ago" } else { "" },
-                seconds(line.expires),
+                seconds(line.renewed, " ago"),
+                seconds(line.expires, ""),
                 line.standing.to_string(),
                 line.announcing.to_string(),
             ]);
@@ -404,7 +401,7 @@ mod tests {
         let engine = Engine::new(&seen);
         let live: Vec<_> = seen.live_leases().collect();
         let catalog = engine.allocator().catalog();
-        let now = Place::of("192.0.2.240".parse().unwrap(), &seen, catalog, &live);
+        let now = Place::of("192.0.2.240".parse().unwrap(), &[&seen.services[0]], catalog, &live);
         let holder = now.winner().unwrap().to_string();
         let other = if holder == "n1" { "n2" } else { "n1" };
         let drain = report(both.clone(), Some(&holder)).drain.unwrap();

@@ -1,5 +1,6 @@
 //! Where an address belongs in the cluster, by the leases: the agents' own election, told from outside.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -37,13 +38,11 @@ pub enum Place {
 }
 
 impl Place {
-    /// Finds where `ip` belongs while these leases live.
-    pub fn of(ip: IpAddr, snapshot: &Snapshot, catalog: &Catalog, live: &[&Lease]) -> Self {
-        let services: Vec<&Service> =
-            snapshot.services.iter().filter(|service| service.ingress.contains(&ip)).collect();
+    /// Finds where `ip`, which these Services have, belongs while these leases live.
+    pub fn of(ip: IpAddr, services: &[&Service], catalog: &Catalog, live: &[&Lease]) -> Self {
         let is_served = |lease: &&Lease| lease.content.subnets.iter().any(|net| net.contains(&ip));
         if !live.iter().any(is_served) {
-            return if is_remote(ip, &services, catalog) {
+            return if is_remote(ip, services, catalog) {
                 Self::EveryNode
             } else {
                 Self::Nobody { why: Unserved::NoSubnet }
@@ -146,6 +145,17 @@ impl fmt::Display for NoCandidate {
             Self::OtherSubnets(subnets) => write!(f, "it serves {}", list(subnets)),
         }
     }
+}
+
+/// The Services that have each address.
+pub fn by_address(snapshot: &Snapshot) -> BTreeMap<IpAddr, Vec<&Service>> {
+    let mut services: BTreeMap<IpAddr, Vec<&Service>> = BTreeMap::new();
+    for service in &snapshot.services {
+        for ip in &service.ingress {
+            services.entry(*ip).or_default().push(service);
+        }
+    }
+    services
 }
 
 /// Every node by name: those of the cluster, and those that have a lease.

@@ -1,7 +1,7 @@
 //! What a change of objects would do, before it is applied: the same machines, fed with the objects as
 //! they would be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -13,12 +13,13 @@ use purelb_core::lease::Lease;
 use purelb_core::link::{Policy, local_links, subnets};
 use purelb_core::name::{NodeName, ServiceKey};
 use purelb_core::node::{Exclusion, HostFacts};
+use purelb_core::service::Service;
 use purelb_k8s::snapshot::Snapshot;
 use serde::Serialize;
 
 use super::election;
 use super::engine::{Allocation, Engine};
-use super::place::{Place, nodes};
+use super::place::{Place, by_address, nodes};
 use super::story::Views;
 use crate::command::output::{Report, Table, list};
 
@@ -289,12 +290,7 @@ fn moves(
     views: &Views,
 ) -> Vec<AddressMove> {
     let would_be = leases(before, after, views);
-    let mut services: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
-    for service in &before.services {
-        for ip in &service.ingress {
-            services.entry(*ip).or_default().push(service.key.to_string());
-        }
-    }
+    let then_by_address = by_address(after);
     let tell = |place: Place| match place {
         Place::Elected { candidates, .. } => list(candidates.first()),
         Place::EveryNode => "every node".to_owned(),
@@ -302,12 +298,14 @@ fn moves(
     };
     let live: Vec<_> = before.live_leases().collect();
     let then_live: Vec<_> = would_be.iter().collect();
-    let go = |(ip, services): (IpAddr, Vec<String>)| {
-        let from = tell(Place::of(ip, before, now.allocator().catalog(), &live));
-        let to = tell(Place::of(ip, after, then.allocator().catalog(), &then_live));
+    let go = |(ip, services): (IpAddr, Vec<&Service>)| {
+        let from = tell(Place::of(ip, &services, now.allocator().catalog(), &live));
+        let have_it = then_by_address.get(&ip).map_or(&[][..], Vec::as_slice);
+        let to = tell(Place::of(ip, have_it, then.allocator().catalog(), &then_live));
+        let services = services.iter().map(|service| service.key.to_string()).collect();
         (from != to).then_some(AddressMove { services, ip, from, to })
     };
-    services.into_iter().filter_map(go).collect()
+    by_address(before).into_iter().filter_map(go).collect()
 }
 
 impl Report for PlanReport {

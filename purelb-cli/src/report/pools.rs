@@ -57,13 +57,22 @@ pub struct RefusedGroup {
 impl PoolsReport {
     /// Looks at `group` alone if one is named; lists Services if `with_services`.
     pub fn new(snapshot: &Snapshot, group: Option<&str>, with_services: bool) -> Self {
-        let engine = Engine::new(snapshot);
+        Self::by(&Engine::new(snapshot), snapshot, group, with_services)
+    }
+
+    /// The same, by an allocator that has been told already.
+    pub fn by(
+        engine: &Engine,
+        snapshot: &Snapshot,
+        group: Option<&str>,
+        with_services: bool,
+    ) -> Self {
         let is_wanted = |name: &str| group.is_none_or(|group| group == name);
         let mut report = Self { pools: Vec::new(), refused: Vec::new() };
         for (name, parsed) in engine.allocator().catalog().groups() {
             match parsed {
                 _ if !is_wanted(name.as_str()) => {}
-                Ok(group) => report.pools.extend(pools_of(group, &engine, snapshot, with_services)),
+                Ok(group) => report.pools.extend(pools_of(group, engine, snapshot, with_services)),
                 Err(why) => report
                     .refused
                     .push(RefusedGroup { group: name.to_string(), why: why.to_string() }),

@@ -87,12 +87,13 @@ pub struct Filter {
 impl ServicesReport {
     /// Looks at every Service of ours.
     pub fn new(snapshot: &Snapshot, filter: &Filter) -> Self {
-        let engine = Engine::new(snapshot);
-        let mut services: Vec<ServiceLine> = snapshot
-            .services
-            .iter()
-            .flat_map(|service| lines(service, &engine, snapshot))
-            .collect();
+        Self::by(&Engine::new(snapshot), snapshot, filter)
+    }
+
+    /// The same, by an allocator that has been told already.
+    pub fn by(engine: &Engine, snapshot: &Snapshot, filter: &Filter) -> Self {
+        let mut services: Vec<ServiceLine> =
+            snapshot.services.iter().flat_map(|service| lines(service, engine, snapshot)).collect();
         services.retain(|line| filter.admits(line));
         services.sort_by(|a, b| (&a.namespace, &a.name, a.ip).cmp(&(&b.namespace, &b.name, b.ip)));
         Self { services }

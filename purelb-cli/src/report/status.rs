@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use purelb_core::name::NodeName;
+use purelb_core::service::Service;
 use purelb_k8s::snapshot::{Pod, Snapshot};
 use serde::Serialize;
 
-use super::election::{self, ElectionReport, NodeStanding};
+use super::election::{self, NodeStanding};
 use super::engine::Engine;
-use super::place::Place;
+use super::place::{Place, by_address};
 use super::pools::PoolsReport;
 use super::services::{Filter, ServicesReport, Standing};
 use crate::command::output::{Report, list};
@@ -88,8 +89,8 @@ impl StatusReport {
     /// Looks at everything.
     pub fn new(snapshot: &Snapshot) -> Self {
         let engine = Engine::new(snapshot);
-        let pools = PoolsReport::new(snapshot, None, false);
-        let services = ServicesReport::new(snapshot, &Filter::default());
+        let pools = PoolsReport::by(&engine, snapshot, None, false);
+        let services = ServicesReport::by(&engine, snapshot, &Filter::default());
         let all: BTreeSet<_> =
             services.services.iter().map(|line| (&line.namespace, &line.name)).collect();
         let addresses = services.services.iter().filter(|line| line.ip.is_some());
@@ -157,9 +158,9 @@ impl StatusReport {
     }
 
     fn judge_leases(&mut self, snapshot: &Snapshot) {
-        let Ok(report) = ElectionReport::new(snapshot, None, None) else { return };
+        let nodes = election::lines(snapshot);
         let of = |wanted: NodeStanding| {
-            let lines = report.nodes.iter().filter(move |line| line.standing == wanted);
+            let lines = nodes.iter().filter(move |line| line.standing == wanted);
             lines.map(|line| line.node.clone()).collect::<Vec<_>>()
         };
         let expired = of(NodeStanding::Expired);
@@ -180,11 +181,8 @@ impl StatusReport {
                 "it may have started this moment; if not, its log says what keeps it from writing one",
             );
         }
-        let kept_away = report
-            .nodes
-            .iter()
-            .filter(|line| line.config.ends_with("(invalid)"))
-            .map(|line| &line.node);
+        let kept_away =
+            nodes.iter().filter(|line| line.config.ends_with("(invalid)")).map(|line| &line.node);
         let kept_away: Vec<_> = kept_away.collect();
         if !kept_away.is_empty() {
             self.add(
@@ -252,15 +250,14 @@ impl StatusReport {
     fn judge_places(&mut self, snapshot: &Snapshot, engine: &Engine) {
         let live: Vec<_> = snapshot.live_leases().collect();
         let mut elsewhere = Vec::new();
-        for service in &snapshot.services {
-            for ip in engine.held(service).iter().map(|held| held.ip) {
+        for (ip, services) in by_address(snapshot) {
+            let place = Place::of(ip, &services, engine.allocator().catalog(), &live);
+            let Some(winner) = place.winner() else { continue };
+            let is_ours =
+                |service: &&Service| engine.held(service).iter().any(|held| held.ip == ip);
+            for service in services.into_iter().filter(is_ours) {
                 let Some(slot) = election::slot(service, ip) else { continue };
-                let place = Place::of(ip, snapshot, engine.allocator().catalog(), &live);
-                let is_live = live.iter().any(|lease| lease.node == slot.node);
-                if let Some(winner) = place.winner()
-                    && *winner != slot.node
-                    && is_live
-                {
+                if *winner != slot.node && live.iter().any(|lease| lease.node == slot.node) {
                     elsewhere
                         .push(format!("{ip} of {} on {}, not {winner}", service.key, slot.node));
                 }
@@ -340,8 +337,8 @@ mod tests {
         let seen = snapshot(objects.clone());
         let engine = Engine::new(&seen);
         let live: Vec<_> = seen.live_leases().collect();
-        let place =
-            Place::of("192.0.2.240".parse().unwrap(), &seen, engine.allocator().catalog(), &live);
+        let (ip, services) = ("192.0.2.240".parse().unwrap(), [&seen.services[0]]);
+        let place = Place::of(ip, &services, engine.allocator().catalog(), &live);
         let says = format!("{},eth0,192.0.2.240", place.winner().unwrap());
         objects.push(service("web", Some("192.0.2.240"), "default", "local", Some(&says)));
         objects

@@ -1,7 +1,7 @@
 //! The chain of facts behind each address of a Service: which group and why, which node and why, which
 //! interface and why, and what the kernel shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::IpAddr;
 
@@ -58,6 +58,8 @@ pub struct AddressStory {
     pub others: Vec<Other>,
     /// Who says that it announces it, as `node interface`.
     pub announced: Option<String>,
+    #[serde(skip)]
+    announcer: Option<NodeName>,
     /// Whether that is who should.
     pub matches: bool,
     /// What nodes that were asked say of it.
@@ -83,8 +85,8 @@ pub struct HostStory {
 }
 
 impl Story {
-    /// Tells of the Service `key`, with what `views` say; `None` if there is no such LoadBalancer.
-    pub fn new(key: &ServiceKey, snapshot: &Snapshot, views: &Views) -> Option<Self> {
+    /// Tells of the Service `key`; `None` if there is no such LoadBalancer.
+    pub fn new(key: &ServiceKey, snapshot: &Snapshot) -> Option<Self> {
         let service = snapshot.services.iter().find(|service| service.key == *key)?;
         let engine = Engine::new(snapshot);
         let held = engine.held(service);
@@ -102,10 +104,34 @@ impl Story {
             addresses: ips
                 .into_iter()
                 .filter(|ip| service.ingress.contains(ip))
-                .map(|ip| address(ip, service, snapshot, &engine, views))
+                .map(|ip| address(ip, service, snapshot, &engine))
                 .collect(),
             is_brief: false,
         })
+    }
+
+    /// The nodes that should have, or say that they have, an address of it.
+    pub fn concerned(&self) -> BTreeSet<NodeName> {
+        let of =
+            |address: &AddressStory| [address.place.winner().cloned(), address.announcer.clone()];
+        self.addresses.iter().flat_map(of).flatten().collect()
+    }
+
+    /// With what the agents of these nodes say of each address.
+    #[must_use]
+    pub fn told_by(mut self, views: &Views) -> Self {
+        for address in &mut self.addresses {
+            let ip = address.ip;
+            let tell = |(node, view): (&NodeName, &Result<View, String>)| HostStory {
+                node: node.clone(),
+                facts: match view {
+                    Ok(view) => facts(ip, view),
+                    Err(why) => vec![format!("not known: {why}")],
+                },
+            };
+            address.hosts = views.iter().map(tell).collect();
+        }
+        self
     }
 
     /// Without reasons, when printed for people.
@@ -177,15 +203,12 @@ fn lacks(service: &Service, allocation: Allocation) -> Option<String> {
     }
 }
 
-fn address(
-    ip: IpAddr,
-    service: &Service,
-    snapshot: &Snapshot,
-    engine: &Engine,
-    views: &Views,
-) -> AddressStory {
+fn address(ip: IpAddr, service: &Service, snapshot: &Snapshot, engine: &Engine) -> AddressStory {
     let catalog = engine.allocator().catalog();
-    let place = Place::of(ip, snapshot, catalog, &snapshot.live_leases().collect::<Vec<_>>());
+    let has = |other: &&Service| other.ingress.contains(&ip);
+    let services: Vec<&Service> = snapshot.services.iter().filter(has).collect();
+    let live: Vec<_> = snapshot.live_leases().collect();
+    let place = Place::of(ip, &services, catalog, &live);
     let others = match &place {
         Place::EveryNode => Vec::new(),
         Place::Elected { .. } | Place::Nobody { .. } => nodes(snapshot)
@@ -204,25 +227,17 @@ fn address(
         Place::EveryNode => true,
         Place::Nobody { .. } => false,
     };
-    let has = |other: &&Service| other.key != service.key && other.ingress.contains(&ip);
+    let others_of = services.iter().filter(|other| other.key != service.key);
     AddressStory {
         ip,
         from: from(ip, service, catalog),
-        shared_with: snapshot.services.iter().filter(has).map(|s| s.key.to_string()).collect(),
+        shared_with: others_of.map(|other| other.key.to_string()).collect(),
         place,
         others,
-        announced: slot.map(|slot| format!("{} {}", slot.node, slot.interface)),
+        announced: slot.as_ref().map(|slot| format!("{} {}", slot.node, slot.interface)),
+        announcer: slot.map(|slot| slot.node),
         matches,
-        hosts: views
-            .iter()
-            .map(|(node, view)| HostStory {
-                node: node.clone(),
-                facts: match view {
-                    Ok(view) => facts(ip, view),
-                    Err(why) => vec![format!("not known: {why}")],
-                },
-            })
-            .collect(),
+        hosts: Vec::new(),
     }
 }
 
@@ -377,8 +392,7 @@ mod tests {
     use super::*;
 
     fn told(objects: Vec<serde_json::Value>, name: &str) -> (String, bool) {
-        let story =
-            Story::new(&ServiceKey::new("shop", name), &snapshot(objects), &Views::new()).unwrap();
+        let story = Story::new(&ServiceKey::new("shop", name), &snapshot(objects)).unwrap();
         let mut text = Vec::new();
         story.print(&mut text).unwrap();
         (String::from_utf8(text).unwrap(), story.is_fine())
@@ -434,9 +448,10 @@ mod tests {
     #[test]
     fn what_a_node_that_was_asked_does_not_say_is_told() {
         let views = Views::from([("n1".into(), Err("kubectl exec failed".to_owned()))]);
-        let story =
-            Story::new(&ServiceKey::new("shop", "web"), &snapshot(objects()), &views).unwrap();
+        let story = Story::new(&ServiceKey::new("shop", "web"), &snapshot(objects())).unwrap();
+        assert_eq!(story.concerned(), BTreeSet::from(["n1".into()]));
+        let story = story.told_by(&views);
         assert_eq!(story.addresses[0].hosts[0].facts, ["not known: kubectl exec failed"]);
-        assert!(Story::new(&ServiceKey::new("shop", "no"), &snapshot(objects()), &views).is_none());
+        assert!(Story::new(&ServiceKey::new("shop", "no"), &snapshot(objects())).is_none());
     }
 }
