@@ -10,7 +10,6 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use purelb_core::election::Winners;
 use purelb_core::lease::{Lease, LeaseContent, LeaseEvent, Version};
 use purelb_core::membership::{DEFAULT_DURATION, HostReport, Membership, Settings};
-use purelb_core::name::NodeName;
 use purelb_core::time::Tick;
 
 const LEASES: u64 = 500;
@@ -57,14 +56,14 @@ fn membership(criterion: &mut Criterion) {
     criterion.bench_function("one_of_500_leases_comes_or_goes_for_1000_addresses", |bencher| {
         let addresses = (0..1000_u32).map(|n| IpAddr::from((0x0a00_0001 + n).to_be_bytes()));
         let addresses: Vec<IpAddr> = addresses.collect();
-        let nodes: Vec<NodeName> = (0..LEASES).map(|n| format!("node-{n:03}").into()).collect();
-        let candidates: Vec<&NodeName> = nodes.iter().collect();
+        let leases: Vec<_> = (0..LEASES).map(|n| lease(n, n + 1)).collect();
         let (mut winners, mut is_there) = (Winners::default(), true);
         bencher.iter(|| {
             is_there = !is_there;
-            let candidates = if is_there { &candidates[..] } else { &candidates[1..] };
+            let live = if is_there { &leases[..] } else { &leases[1..] };
+            winners.stand(live.iter().map(|lease| (&lease.node, &lease.content)));
             for ip in &addresses {
-                black_box(winners.winner(*ip, candidates));
+                black_box(winners.winner(*ip, false));
             }
         });
     });

@@ -1,5 +1,6 @@
 //! Which node an address belongs to: rendezvous hashing, compatible with the Go PureLB to the byte.
 
+mod field;
 mod winners;
 
 use std::net::IpAddr;

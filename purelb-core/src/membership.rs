@@ -26,6 +26,8 @@
 //! join, and A still waits until B's right is over (3).
 
 mod bounds;
+mod derived;
+mod elections;
 #[cfg(feature = "mutations")]
 mod normal;
 mod outage;
@@ -43,15 +45,18 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::ApiOutage;
-use crate::election::{self, Winners};
+use crate::election;
 use crate::lease::{LeaseContent, Version};
 use crate::mutation::{Mutant, Mutation};
 use crate::name::{BootId, NodeName};
 use crate::time::Tick;
 
+pub(crate) use elections::Elections;
 #[cfg(feature = "mutations")]
 pub use normal::Rename;
 pub use pace::{Pace, PaceError};
+
+use derived::Derived;
 use view::{Own, Peer};
 
 /// The shortest lease duration that leaves time to renew before the fence.
@@ -104,8 +109,10 @@ pub struct Membership {
     /// Every lease change up to this one is in view; `None` before the first listing.
     seen: Option<Version>,
     peers: BTreeMap<NodeName, Peer>,
-    bounds: bounds::Bounds,
+    bounds: Derived<bounds::Bounds>,
     own: Option<Own>,
+    /// Counts the changes of what is [live](Self::live).
+    edition: Derived<u64>,
     /// Another host writes our lease.
     is_contested: bool,
     /// Until when a starter that adopts nothing publishes no subnets.
@@ -283,8 +290,9 @@ impl Membership {
             now: Tick::START,
             seen: None,
             peers: BTreeMap::new(),
-            bounds: bounds::Bounds::default(),
+            bounds: Derived::default(),
             own: None,
+            edition: Derived::default(),
             is_contested: false,
             quiet_until: Tick::START,
             is_adopting: false,
@@ -357,12 +365,6 @@ impl Membership {
     pub fn standing(&self, ip: IpAddr, narrowed: bool) -> Standing {
         let (candidates, is_listed) = election::electorate(ip, narrowed, self.live());
         self.standing_if(election::winner(ip, candidates), ip, is_listed)
-    }
-
-    /// The same, found by way of the winners before, which makes it fast for who asks again and again.
-    pub fn standing_by(&self, ip: IpAddr, narrowed: bool, winners: &mut Winners) -> Standing {
-        let (candidates, is_listed) = election::electorate(ip, narrowed, self.live());
-        self.standing_if(winners.winner(ip, &candidates), ip, is_listed)
     }
 
     fn standing_if(&self, winner: Option<&NodeName>, ip: IpAddr, is_listed: bool) -> Standing {

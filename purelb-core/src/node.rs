@@ -31,13 +31,12 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use crate::config::{LbNodeAgent, LocalSpec, Node, OnStop};
-use crate::election::Winners;
 use crate::group::ServiceGroup;
 use crate::host::{Address, AddressKey, Family, Link, LinkIndex, Ownership, Route, Sighting};
 use crate::kernel::{KernelAction, KernelOutcome};
 use crate::lease::{LeaseEvent, LeaseWrite};
 use crate::machine::{Deadline, Machine};
-use crate::membership::{Leaving, Membership, Pace, Settings, Standings};
+use crate::membership::{Elections, Leaving, Membership, Pace, Settings, Standings};
 use crate::name::{NodeName, ResourceVersion, ServiceKey};
 use crate::place::PoolIndex;
 use crate::service::{Endpoints, Service};
@@ -157,7 +156,7 @@ pub struct NodeAgent {
     services: Store<Service>,
     membership: Membership,
     /// Of the addresses that are wanted, as they were last elected.
-    winners: Winners,
+    elections: Elections,
 
     config: Option<Config>,
     pools: PoolIndex,
@@ -254,7 +253,7 @@ impl NodeAgent {
             routes: Store::default(),
             services: Store::default(),
             membership: Membership::new(settings),
-            winners: Winners::default(),
+            elections: Elections::default(),
             config: None,
             pools: PoolIndex::default(),
             local: Family::BOTH.map(|family| (family, local::LocalElection::default())).into(),

@@ -5,27 +5,30 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::digest;
+use super::field::{Candidates, Field};
+use crate::lease::LeaseContent;
 use crate::name::NodeName;
 
-/// How many sets of candidates are known at once: those of a few subnets, before and after a change.
+/// How many changes of candidates are known at once: those of a few subnets.
 const KNOWN: usize = 8;
 
 /// The winners of addresses, with what it takes to tell them again after candidates came or went: a
 /// candidate that comes wins what it beats the winner at, and one that goes loses what it had. So a
-/// node that joins costs one hash for each address, however many nodes there are.
+/// node that joins costs one hash for each address, however many nodes there are, and while nothing
+/// changes a winner costs no look at the candidates at all.
 ///
-/// It answers what [`winner`](super::winner) answers.
+/// It answers what [`electorate`](super::electorate) and [`winner`](super::winner) answer.
 #[derive(Clone, Debug, Default)]
 pub struct Winners {
+    field: Field,
     last: BTreeMap<IpAddr, Won>,
-    known: VecDeque<Arc<[NodeName]>>,
     changes: VecDeque<Change>,
 }
 
 /// How an election ended.
 #[derive(Clone, Debug)]
 struct Won {
-    among: Arc<[NodeName]>,
+    among: Candidates,
     /// Which of them.
     number: usize,
     digest: [u8; 32],
@@ -34,8 +37,8 @@ struct Won {
 /// What became of the candidates from one set to another.
 #[derive(Clone, Debug)]
 struct Change {
-    from: Arc<[NodeName]>,
-    to: Arc<[NodeName]>,
+    from: Candidates,
+    to: Candidates,
     /// For each of the first set, its number in the second one.
     stays: Vec<Option<usize>>,
     /// The numbers of those in the second set alone.
@@ -43,7 +46,7 @@ struct Change {
 }
 
 impl Change {
-    fn new(from: &Arc<[NodeName]>, to: &Arc<[NodeName]>) -> Self {
+    fn new(from: &Candidates, to: &Candidates) -> Self {
         let numbers: BTreeMap<&NodeName, usize> = to.iter().zip(0..).collect();
         let stays: Vec<_> = from.iter().map(|node| numbers.get(node).copied()).collect();
         let mut is_new = vec![true; to.len()];
@@ -52,30 +55,32 @@ impl Change {
         Self { from: Arc::clone(from), to: Arc::clone(to), stays, comes }
     }
 
-    fn is(&self, from: &Arc<[NodeName]>, to: &Arc<[NodeName]>) -> bool {
+    fn is(&self, from: &Candidates, to: &Candidates) -> bool {
         Arc::ptr_eq(&self.from, from) && Arc::ptr_eq(&self.to, to)
     }
 }
 
 impl Winners {
-    /// The winner of `ip` among `candidates`. They are known again if they come in the same order.
-    pub fn winner<'a>(&mut self, ip: IpAddr, candidates: &[&'a NodeName]) -> Option<&'a NodeName> {
-        if candidates.is_empty() {
+    /// These are the live leases from now on.
+    pub fn stand<'a>(&mut self, live: impl IntoIterator<Item = (&'a NodeName, &'a LeaseContent)>) {
+        self.field = Field::of(live, &self.field);
+    }
+
+    /// The winner of `ip`, and whether it won among nodes that list the address. A `narrowed` address
+    /// is for nodes that list it alone.
+    pub fn winner(&mut self, ip: IpAddr, narrowed: bool) -> Option<(&NodeName, bool)> {
+        let Some((among, is_listed)) = self.field.electorate(ip, narrowed) else {
             self.last.remove(&ip);
             return None;
-        }
-        let among = self.known(candidates);
-        let number = match self.last.get(&ip) {
-            Some(last) if Arc::ptr_eq(&last.among, &among) => last.number,
-            last => {
-                let last = last.cloned();
-                let won = self.elect(ip, last, among)?;
-                let number = won.number;
-                self.last.insert(ip, won);
-                number
-            }
         };
-        candidates.get(number).copied()
+        if !self.last.get(&ip).is_some_and(|last| Arc::ptr_eq(&last.among, among)) {
+            let among = Arc::clone(among);
+            let last = self.last.remove(&ip);
+            let won = self.elect(ip, last, among)?;
+            self.last.insert(ip, won);
+        }
+        let won = self.last.get(&ip)?;
+        Some((won.among.get(won.number)?, is_listed))
     }
 
     /// Nobody will ask for this one again.
@@ -83,7 +88,7 @@ impl Winners {
         self.last.remove(&ip);
     }
 
-    fn elect(&mut self, ip: IpAddr, last: Option<Won>, among: Arc<[NodeName]>) -> Option<Won> {
+    fn elect(&mut self, ip: IpAddr, last: Option<Won>, among: Candidates) -> Option<Won> {
         let key = ip.to_canonical().to_string();
         let stays = last.and_then(|last| {
             let change = self.change(&last.among, &among);
@@ -100,19 +105,7 @@ impl Winners {
         Some(Won { among, number, digest })
     }
 
-    /// The set of these candidates.
-    fn known(&mut self, candidates: &[&NodeName]) -> Arc<[NodeName]> {
-        let is_it = |known: &Arc<[NodeName]>| known.iter().eq(candidates.iter().copied());
-        if let Some(known) = self.known.iter().find(|known| is_it(known)) {
-            return Arc::clone(known);
-        }
-        let new: Arc<[NodeName]> = candidates.iter().map(|node| (*node).clone()).collect();
-        self.known.truncate(KNOWN - 1);
-        self.known.push_front(Arc::clone(&new));
-        new
-    }
-
-    fn change(&mut self, from: &Arc<[NodeName]>, to: &Arc<[NodeName]>) -> &Change {
+    fn change(&mut self, from: &Candidates, to: &Candidates) -> &Change {
         let position = self.changes.iter().position(|change| change.is(from, to));
         let position = position.unwrap_or_else(|| {
             self.changes.truncate(KNOWN - 1);
@@ -128,44 +121,46 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::election::winner;
+    use crate::election::{electorate, winner};
+
+    fn leases(nodes: &[NodeName], lists: impl Fn(usize) -> bool) -> Vec<(&NodeName, LeaseContent)> {
+        let content = |lists| LeaseContent {
+            subnets: ["192.0.2.0/24".parse().unwrap()].into(),
+            lists: if lists { [IpAddr::from([192, 0, 2, 1])].into() } else { [].into() },
+            ..LeaseContent::default()
+        };
+        nodes.iter().enumerate().map(|(n, node)| (node, content(lists(n)))).collect()
+    }
 
     proptest! {
         /// Whatever comes and goes, and whichever addresses are asked for, some of them seldom.
         #[test]
         fn the_winner_is_always_the_one_of_an_election_from_the_start(
             rounds in prop::collection::vec(
-                (prop::collection::btree_set(0_u8..12, 0..10), prop::collection::vec(0_u8..20, 1..30)),
+                (
+                    prop::collection::btree_set(0_u8..12, 0..10),
+                    any::<u8>(),
+                    prop::collection::vec((0_u8..20, any::<bool>()), 1..30),
+                ),
                 1..40,
             )
         ) {
             let mut winners = Winners::default();
-            for (present, asked) in rounds {
+            for (present, listing, asked) in rounds {
                 let nodes: Vec<NodeName> =
                     present.iter().map(|n| format!("node-{n}").into()).collect();
-                let candidates: Vec<&NodeName> = nodes.iter().collect();
-                for n in asked {
+                let leases = leases(&nodes, |n| listing >> (n % 8) & 1 == 1);
+                let live = || leases.iter().map(|(node, content)| (*node, content));
+                winners.stand(live());
+                for (n, narrowed) in asked {
                     let ip = IpAddr::from([192, 0, 2, n]);
-                    let expected = winner(ip, candidates.iter().copied());
-                    prop_assert_eq!(winners.winner(ip, &candidates), expected);
+                    let (candidates, by_listing) = electorate(ip, narrowed, live());
+                    let expected = winner(ip, candidates).map(|node| (node, by_listing));
+                    prop_assert_eq!(winners.winner(ip, narrowed), expected);
                     if n == 0 {
                         winners.forget(ip);
                     }
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn candidates_in_another_order_or_twice_are_the_same_election() {
-        let nodes: Vec<NodeName> = ["a", "b", "c"].map(NodeName::from).into();
-        let mut winners = Winners::default();
-        for n in 0..32 {
-            let ip = IpAddr::from([192, 0, 2, n]);
-            let expected = winner(ip, &nodes);
-            for order in [vec![0, 1, 2], vec![2, 1, 0], vec![0, 0, 1, 2]] {
-                let candidates: Vec<&NodeName> = order.iter().map(|n| &nodes[*n]).collect();
-                assert_eq!(winners.winner(ip, &candidates), expected);
             }
         }
     }

@@ -1,13 +1,11 @@
 //! What holds of all peers at once, kept so that a fact about one costs no look at the others.
 
-use std::hash::{Hash, Hasher};
-
 use crate::lease::Version;
 use crate::time::Tick;
 
 use super::Membership;
 
-/// Bounds on the peers. They follow from them, so two machines are the same whatever theirs are.
+/// Bounds on the peers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bounds {
     /// What has not expired expires at this moment at the earliest, but for what could have before our
@@ -15,18 +13,6 @@ pub(super) struct Bounds {
     first_expiry: Option<Tick>,
     /// Nobody joined by a later change. `None` if that is not known.
     last_join: Option<Version>,
-}
-
-impl PartialEq for Bounds {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Bounds {}
-
-impl Hash for Bounds {
-    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Bounds {
@@ -50,14 +36,14 @@ impl Bounds {
 impl Membership {
     /// Finds the bounds anew where they no longer tell anything.
     pub(super) fn refresh_bounds(&mut self) {
-        if self.bounds.last_join.is_none() {
+        if self.bounds.0.last_join.is_none() {
             let joins = self.peers.values().map(|peer| peer.joined);
-            self.bounds.last_join = Some(joins.max().unwrap_or(Version(0)));
+            self.bounds.0.last_join = Some(joins.max().unwrap_or(Version(0)));
         }
         let Some(last) = self.writer.renewed_at else { return };
-        if !self.bounds.expire_not_before(last + self.pace.period()) {
+        if !self.bounds.0.expire_not_before(last + self.pace.period()) {
             let far = last + self.settings.duration * 1000;
-            self.bounds.first_expiry = Some(self.expiries_after(last).fold(far, Tick::min));
+            self.bounds.0.first_expiry = Some(self.expiries_after(last).fold(far, Tick::min));
         }
     }
 

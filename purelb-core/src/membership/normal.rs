@@ -8,7 +8,7 @@ use crate::lease::{Lease, LeaseContent, LeaseEvent, LeaseWrite, Version, WriteRe
 use crate::name::NodeName;
 use crate::time::Tick;
 
-use super::bounds::Bounds;
+use super::derived::Derived;
 use super::{HostReport, Join, Membership};
 
 /// New names for moments and numbers. Each must keep the order of what it renames.
@@ -34,7 +34,7 @@ impl Membership {
             names.tick(tick);
         }
         names.tick(&mut self.now);
-        self.bounds = Bounds::default();
+        self.bounds = Derived::default();
         // Over is over.
         self.quiet_until = self.quiet_until.max(self.now);
         names.tick(&mut self.quiet_until);

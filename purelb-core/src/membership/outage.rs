@@ -8,7 +8,7 @@
 use crate::config::ApiOutage;
 use crate::time::Tick;
 
-use super::bounds::Bounds;
+use super::derived::Derived;
 use super::{Membership, Standings, fence};
 
 impl Membership {
@@ -55,7 +55,7 @@ impl Membership {
             for peer in self.peers.values_mut().filter(|peer| !peer.is_expired) {
                 peer.changed = self.now;
             }
-            self.bounds = Bounds::default();
+            self.bounds = Derived::default();
         }
     }
 }

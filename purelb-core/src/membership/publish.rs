@@ -225,7 +225,7 @@ impl Membership {
     fn renewal_due(&self) -> Tick {
         let Some(last) = self.writer.renewed_at else { return Tick::START };
         let regular = last + self.jittered(self.pace.period());
-        if self.bounds.expire_not_before(regular) {
+        if self.bounds.0.expire_not_before(regular) {
             debug_assert!(self.expiries_after(last).all(|expiry| expiry >= regular));
             return regular;
         }

@@ -7,7 +7,7 @@ use crate::mutation::Mutation;
 use crate::name::{NodeName, Uid};
 use crate::time::Tick;
 
-use super::bounds::Bounds;
+use super::derived::Derived;
 use super::{Claim, Join, Membership, Standings, over};
 
 /// Another node's lease.
@@ -131,8 +131,9 @@ impl Membership {
         self.settled = None;
         self.is_adopting = false;
         self.peers.clear();
-        self.bounds = Bounds::default();
+        self.bounds = Derived::default();
         self.own = None;
+        self.electors_changed();
         self.writer.forget();
         Standings::Changed
     }
@@ -152,7 +153,7 @@ impl Membership {
         for (node, peer) in &mut self.peers {
             if uids.get(node) != Some(&&peer.lease.uid) {
                 peer.changed = self.now;
-                self.bounds = Bounds::default();
+                self.bounds = Derived::default();
             }
         }
         let known: Vec<NodeName> = self.peers.keys().cloned().collect();
@@ -195,12 +196,14 @@ impl Membership {
             // The next write creates it anew, which is a join for all that it says.
             self.claims.clear();
             self.writer.forget();
+            self.electors_changed();
             return Standings::changed_if(self.own.take().is_some());
         }
         let Some(peer) = self.peers.get_mut(node) else { return Standings::Same };
         peer.is_deleted = true;
-        if peer.is_expired || self.mutant.is(Mutation::DeletionIsLeaving) {
+        if peer.live().next().is_none() || self.mutant.is(Mutation::DeletionIsLeaving) {
             self.peers.remove(node);
+            self.electors_changed();
         }
         Standings::Same
     }
@@ -213,10 +216,11 @@ impl Membership {
         let next_expiry = over(self.mutant, now, lease.content.duration);
         let Some(peer) = self.peers.get_mut(&lease.node) else {
             let joined = lease.version;
-            self.bounds.saw(joined, next_expiry);
+            self.bounds.0.saw(joined, next_expiry);
             let (is_expired, is_deleted, remains) = (false, false, None);
             let peer = Peer { changed: now, joined, is_expired, is_deleted, remains, lease };
             self.peers.insert(peer.lease.node.clone(), peer);
+            self.electors_changed();
             return Standings::Changed;
         };
         if peer.lease.version == lease.version && peer.lease.uid == lease.uid {
@@ -230,10 +234,14 @@ impl Membership {
             peer.is_expired || before.subnets != after.subnets || before.lists != after.lists;
         let expiry = over(self.mutant, peer.changed, before.duration);
         let remains = peer.remains_beside(&lease, expiry);
+        let has_remains = remains.is_some();
         let (joined, is_expired, is_deleted) = (peer.joined, false, false);
         let first = remains.as_ref().map_or(next_expiry, |past| past.expiry.min(next_expiry));
-        self.bounds.saw(joined, first);
+        self.bounds.0.saw(joined, first);
         *peer = Peer { changed: now, joined, is_expired, is_deleted, remains, lease };
+        if changed || has_remains {
+            self.electors_changed();
+        }
         Standings::changed_if(changed)
     }
 
@@ -258,6 +266,9 @@ impl Membership {
         self.is_contested = !same_boot && (self.is_contested || self.own.is_some());
         self.joins = self.joins.max(content.join.unwrap_or_default());
         self.own = Some(Own { lease, changed: self.now, is_ours });
+        if changed {
+            self.electors_changed();
+        }
         if is_ours {
             self.drop_lost_claims();
             return self.came_back().or(Standings::changed_if(changed));
@@ -346,6 +357,9 @@ impl Membership {
             changed |= peer.remains.take_if(|remains| sent >= remains.expiry).is_some();
         }
         self.peers.retain(|_, peer| peer.live().next().is_some() || !peer.is_deleted);
+        if changed {
+            self.electors_changed();
+        }
         changed
     }
 
@@ -354,7 +368,7 @@ impl Membership {
     pub(super) fn owes_acknowledgement(&self) -> bool {
         let Some(settled) = self.settled else { return false };
         let Some(said) = self.writer.last_sent() else { return false };
-        if said.seen.is_some_and(|seen| self.bounds.joined_by(seen)) {
+        if said.seen.is_some_and(|seen| self.bounds.0.joined_by(seen)) {
             debug_assert!(self.peers.values().all(|peer| Some(peer.joined) <= said.seen));
             return false;
         }

@@ -2,10 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::election::Winners;
 use crate::group::Announce;
 use crate::host::{Address, Family, Link, LinkIndex};
-use crate::membership::{NotYet, Standing};
+use crate::membership::{Elections, NotYet, Standing};
 use crate::place::{Placement, PoolFacts, placement};
 use crate::service::{Service, TrafficPolicy};
 
@@ -13,15 +12,15 @@ use super::verdict::{Verdict, Withheld};
 use super::{NodeAgent, Want};
 
 impl NodeAgent {
-    /// What this node does with `ip`, for which `want` asks; `winners` are those of the last time.
-    pub(super) fn decide(&self, ip: IpAddr, want: &Want, winners: &mut Winners) -> Verdict {
+    /// What this node does with `ip`, for which `want` asks; `elections` are those of the last time.
+    pub(super) fn decide(&self, ip: IpAddr, want: &Want, elections: &mut Elections) -> Verdict {
         match self.placement_for(ip, want) {
             Err(why) => Verdict::Withheld(why),
             Ok(Placement::Local { link, net }) => {
                 let needs_endpoint = self.is_narrowed(want) && self.must_let_go(ip, want);
                 // What is held already is held on until the lease lists it.
                 let narrowed = needs_endpoint || self.is_narrowed(want) && !self.is_shown(ip);
-                match self.membership.standing_by(ip, narrowed, winners) {
+                match self.membership.standing_by(ip, narrowed, elections) {
                     Standing::Theirs { node } => Verdict::Withheld(Withheld::LostTo(node)),
                     _ if needs_endpoint => Verdict::Withheld(Withheld::NoEndpoint),
                     Standing::Mine { .. }

@@ -63,9 +63,9 @@ impl NodeAgent {
 
     fn extend_one(&mut self, key: AddressKey) {
         let ip = key.net.addr();
-        let mut winners = std::mem::take(&mut self.winners);
-        let verdict = self.wants.get(&ip).map(|want| self.decide(ip, want, &mut winners));
-        self.winners = winners;
+        let mut elections = std::mem::take(&mut self.elections);
+        let verdict = self.wants.get(&ip).map(|want| self.decide(ip, want, &mut elections));
+        self.elections = elections;
         let wanted = verdict.as_ref().and_then(|verdict| self.wanted(verdict));
         let Some(new) = wanted.filter(|wanted| wanted.key() == key) else {
             self.dirty.ips.insert(ip);

@@ -42,9 +42,9 @@ impl NodeAgent {
         } else {
             self.narrowed.remove(&ip);
         }
-        let mut winners = std::mem::take(&mut self.winners);
-        let verdict = want.as_ref().map(|want| self.decide(ip, want, &mut winners));
-        self.winners = winners;
+        let mut elections = std::mem::take(&mut self.elections);
+        let verdict = want.as_ref().map(|want| self.decide(ip, want, &mut elections));
+        self.elections = elections;
         let wanted = verdict.as_ref().and_then(|verdict| self.wanted(verdict));
         // It has to wait for the virtual interface, or for its guard.
         self.dirty.virtual_link |=
@@ -161,7 +161,7 @@ impl NodeAgent {
             wanted.is_some_and(|wanted| observed.iter().any(|a| a.key() == wanted.key()));
         let (Some(mut want), Some(verdict)) = (want, verdict) else {
             self.wants.remove(&ip);
-            self.winners.forget(ip);
+            self.elections.forget(ip);
             self.forget_silence(ip);
             return;
         };
