@@ -338,6 +338,35 @@ fn a_create_that_lands_late_takes_nothing_out_of_a_deleted_lease() {
 }
 
 #[test]
+fn a_deletion_takes_nothing_from_an_earlier_lease_that_outlives_the_deleted_one() {
+    let mut alone = Alone::joined_beside(&[("zzz", peer_content(1, 20))]);
+    let theirs = Standing::Theirs { node: "zzz".into() };
+    let ip = (1..50).map(ip).find(|ip| alone.agent.standing(*ip, false) == theirs).unwrap();
+    let long = LeaseContent { duration: Duration::from_secs(30), ..peer_content(1, 20) };
+    let _ = alone.agent.handle_lease(LeaseEvent::Updated(lease("zzz", 21, long)), at(5100));
+    let idle = LeaseContent { subnets: BTreeSet::new(), ..peer_content(0, 1) };
+    let created = Lease { uid: "another".into(), ..lease("zzz", 22, idle) };
+    let _ = alone.agent.handle_lease(LeaseEvent::Updated(created), at(5100));
+    alone.version = 22;
+    let mut millis = 5100;
+    let mut renew_until = |alone: &mut Alone, end| {
+        while millis < end {
+            millis += 100;
+            let _ = alone.write(at(millis));
+        }
+    };
+    renew_until(&mut alone, 20_000);
+    let gone = LeaseEvent::Deleted { node: "zzz".into(), version: Version(alone.version + 1) };
+    alone.version += 1;
+    let _ = alone.agent.handle_lease(gone, at(20_000));
+    assert_eq!(alone.agent.standing(ip, false), theirs, "its right of 30 s still runs");
+    renew_until(&mut alone, 34_800);
+    assert_eq!(alone.agent.standing(ip, false), theirs);
+    renew_until(&mut alone, 36_000);
+    assert!(matches!(alone.agent.standing(ip, false), Standing::Mine { .. }));
+}
+
+#[test]
 fn a_joiner_whose_writes_do_not_come_back_for_a_duration_publishes_nothing() {
     let mut agent = Membership::new(settings("a", "1"));
     let _ = agent.handle_lease(LeaseEvent::Listed { leases: vec![], version: Version(10) }, at(0));
