@@ -5,6 +5,7 @@
 //! Each case has a cluster of its own, so that none sees what another left. Beside the programs'
 //! figures stand those of the API alone, taken in the same run, for a machine is never the same twice.
 
+mod by_hand;
 mod calls;
 mod cases;
 mod figures;

@@ -216,7 +216,7 @@ impl Membership {
         let next_expiry = over(self.mutant, now, lease.content.duration);
         let Some(peer) = self.peers.get_mut(&lease.node) else {
             let joined = lease.version;
-            self.bounds.0.saw(joined, next_expiry);
+            self.bounds.0.saw(&lease.node, joined, None, next_expiry);
             let (is_expired, is_deleted, remains) = (false, false, None);
             let peer = Peer { changed: now, joined, is_expired, is_deleted, remains, lease };
             self.peers.insert(peer.lease.node.clone(), peer);
@@ -226,6 +226,7 @@ impl Membership {
         if peer.lease.version == lease.version && peer.lease.uid == lease.uid {
             return Standings::Same;
         }
+        let joined_before = peer.joined;
         if peer.is_join(&lease) {
             peer.joined = lease.version;
         }
@@ -237,7 +238,7 @@ impl Membership {
         let has_remains = remains.is_some();
         let (joined, is_expired, is_deleted) = (peer.joined, false, false);
         let first = remains.as_ref().map_or(next_expiry, |past| past.expiry.min(next_expiry));
-        self.bounds.0.saw(joined, first);
+        self.bounds.0.saw(&lease.node, joined, Some(joined_before), first);
         *peer = Peer { changed: now, joined, is_expired, is_deleted, remains, lease };
         if changed || has_remains {
             self.electors_changed();
@@ -368,15 +369,19 @@ impl Membership {
     pub(super) fn owes_acknowledgement(&self) -> bool {
         let Some(settled) = self.settled else { return false };
         let Some(said) = self.writer.last_sent() else { return false };
-        if said.seen.is_some_and(|seen| self.bounds.0.joined_by(seen)) {
-            debug_assert!(self.peers.values().all(|peer| Some(peer.joined) <= said.seen));
-            return false;
-        }
-        self.peers.values().filter(|peer| !peer.is_expired).any(|peer| {
-            let unsaid = said.seen.is_none_or(|seen| seen < peer.joined);
-            unsaid
+        let owes = |peer: &Peer| {
+            !peer.is_expired
+                && said.seen.is_none_or(|seen| seen < peer.joined)
                 && peer.joined <= settled
                 && said.subnets.iter().any(|net| Claim::Subnet(*net).concerns(&peer.lease.content))
-        })
+        };
+        match self.bounds.0.joined_after(said.seen) {
+            Some(mut later) => {
+                let found = later.any(|node| self.peers.get(node).is_some_and(owes));
+                debug_assert_eq!(found, self.peers.values().any(owes));
+                found
+            }
+            None => self.peers.values().any(owes),
+        }
     }
 }

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::BenchError;
 use super::calls::{Call, Calls, kinds};
 use super::figures::{Row, Spread, ms, rate};
 use super::processes::{processor_time, resident_kib};
 use super::scene::{Families, Scene};
 use super::sight::Seen;
+use super::{BenchError, by_hand};
 use crate::lab::ip::ip;
 
 /// A class of Services that PureLB leaves alone.
@@ -171,8 +171,9 @@ fn restart(scene: &mut Scene) -> Result<Row, BenchError> {
 /// An agent is asked to stop.
 pub(super) fn stop(mut scene: Scene, of_node: usize) -> Result<Vec<Row>, BenchError> {
     let nodes = scene.cluster.topology().nodes().len();
+    let alone = by_hand::moves(&mut scene, of_node)?;
     settle(&mut scene, of_node * nodes)?;
-    let (mut moved, mut absent) = (Vec::new(), Vec::new());
+    let (mut moved, mut left, mut absent) = (Vec::new(), Vec::new(), Vec::new());
     for node in 0..nodes {
         let (begin, addresses) = (Instant::now(), scene.sight.look().of_node(node));
         scene.cluster.stop_agent(node)?;
@@ -185,6 +186,7 @@ pub(super) fn stop(mut scene: Scene, of_node: usize) -> Result<Vec<Row>, BenchEr
                     continue;
                 };
                 moved.push(at.saturating_duration_since(begin));
+                left.push(gone.saturating_duration_since(begin));
                 absent.push(at.saturating_duration_since(*gone));
             }
         }
@@ -196,7 +198,9 @@ pub(super) fn stop(mut scene: Scene, of_node: usize) -> Result<Vec<Row>, BenchEr
         Row::new(
             format!("planned stop of an agent with about {of_node} addresses → on another node"),
             spread(moved),
-        ),
+        )
+        .beside(format!("the same requests to the kernels alone: {}", alone.text())),
+        Row::new("… → off the one that stops", spread(left)),
         Row::new("… each without a holder for", spread(absent)),
         doubles("… two nodes holding one address, in stops and returns", &scene.sight.look()),
     ])
