@@ -368,7 +368,10 @@ impl Membership {
     /// not say yet that we have seen it.
     pub(super) fn owes_acknowledgement(&self) -> bool {
         let Some(settled) = self.settled else { return false };
-        let Some(said) = self.writer.last_sent() else { return false };
+        // Who publishes nothing holds nothing.
+        let Some(said) = self.writer.last_sent().filter(|said| !said.subnets.is_empty()) else {
+            return false;
+        };
         let owes = |peer: &Peer| {
             !peer.is_expired
                 && said.seen.is_none_or(|seen| seen < peer.joined)
