@@ -39,11 +39,10 @@ pub(super) fn moves(scene: &mut Scene, of_node: usize) -> Result<Spread, BenchEr
     ask(first, moved, remove)?;
     let shares = moved.chunks(moved.len().div_ceil(others.len().max(1)).max(1));
     thread::scope(|scope| {
-        let asked: Vec<_> = others
-            .iter()
-            .zip(shares)
-            .map(|(node, share)| scope.spawn(move || ask(node, share, add)))
-            .collect();
+        let mut asked = Vec::new();
+        for (node, share) in others.iter().zip(shares) {
+            asked.push(scope.spawn(move || ask(node, share, add)));
+        }
         asked.into_iter().try_for_each(|asked| match asked.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
