@@ -23,6 +23,7 @@ pub mod look;
 pub mod output;
 pub mod plan;
 pub mod simulate;
+pub mod top;
 pub mod validate;
 
 /// PureLB: a service load balancer for Kubernetes that uses plain Linux networking
@@ -56,6 +57,7 @@ enum Command {
     Services(look::Services),
     Simulate(simulate::Simulate),
     Status(look::Status),
+    Top(top::Top),
     Validate(validate::Validate),
     Version(look::Version),
     View(ip::View),
@@ -82,6 +84,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             Command::Services(args) => look::services(&args),
             Command::Simulate(args) => simulate::run(&args),
             Command::Status(args) => look::whole(&args),
+            Command::Top(args) => top::run(&args),
             Command::Validate(args) => validate::run(&args),
             Command::Version(args) => look::version(&args),
             Command::View(args) => ip::view(&args),

@@ -7,6 +7,7 @@
 //! * [`lab`]: a small cluster of network namespaces on one machine.
 //! * [`report`]: what one look at a cluster tells.
 //! * [`telemetry`]: logs, metrics and probes of both daemons.
+//! * [`top`]: the live view.
 
 pub mod command;
 pub mod driver;
@@ -15,3 +16,4 @@ pub mod lab;
 pub mod program;
 pub mod report;
 pub mod telemetry;
+pub mod top;

@@ -37,6 +37,7 @@ mod fault;
 mod kernel;
 mod log;
 mod network;
+mod observe;
 mod queue;
 mod report;
 mod segment;
@@ -46,7 +47,7 @@ mod tale;
 mod world;
 
 pub use campaign::{Campaign, run_seeds};
-pub use chaos::{Options, Outcome, run_seed};
+pub use chaos::{History, Options, Outcome, run_seed};
 pub use clock::Nanos;
 pub use fault::{Fault, FaultKind};
 pub use report::{Invariant, Report, Violation};

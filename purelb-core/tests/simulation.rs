@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "part of tests")]
 
 use purelb_core::mutation::Mutation;
-use purelb_core::sim::{Invariant, Options, run_seed, run_seeds};
+use purelb_core::sim::{History, Invariant, Options, run_seed, run_seeds};
 
 #[test]
 fn one_seed_leads_to_one_story_to_the_byte() {
@@ -18,6 +18,23 @@ fn one_seed_leads_to_one_story_to_the_byte() {
     let first = tell();
     assert!(first.0.lines().count() > 100);
     assert_eq!(first, tell());
+}
+
+#[test]
+fn a_history_in_pieces_is_the_history_as_a_whole() {
+    let options = Options { steps: 3_000, is_told: true, ..Options::default() };
+    let whole = run_seed(11, options);
+    let mut history = History::new(11, options);
+    let mut seen_faults = false;
+    let end = whole.report.time;
+    for piece in (37_000_000..end).step_by(37_000_000).chain([end]) {
+        history.run_until(piece);
+        assert_eq!(history.simulation().now(), piece);
+        seen_faults |= history.simulation().lasting().count() > 0;
+    }
+    assert!(seen_faults);
+    let sim = history.simulation();
+    assert_eq!((sim.report(), sim.story()), (&whole.report, whole.story.as_ref()));
 }
 
 #[test]

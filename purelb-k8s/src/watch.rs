@@ -74,6 +74,16 @@ pub fn node(client: Client, name: &NodeName) -> BoxStream<'static, Change<Node>>
     )
 }
 
+/// Every Node.
+pub fn nodes(client: Client) -> BoxStream<'static, Change<Node>> {
+    changes(
+        client,
+        source("nodes", "/api/v1/nodes"),
+        |object: core::Node| node::node(&object),
+        |metadata| NodeName::from(metadata.name),
+    )
+}
+
 /// What all Nodes say of addresses.
 pub fn node_nets(client: Client) -> BoxStream<'static, Change<node::NodeNet>> {
     changes(

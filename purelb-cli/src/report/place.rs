@@ -123,7 +123,7 @@ impl NoCandidate {
 }
 
 /// What in its own objects keeps a node from announcing.
-fn kept_away(node: &NodeName, snapshot: &Snapshot) -> Option<NoCandidate> {
+pub fn kept_away(node: &NodeName, snapshot: &Snapshot) -> Option<NoCandidate> {
     let object = snapshot.nodes.iter().find(|object| object.name == *node)?;
     match select(&snapshot.agents, &object.labels).spec() {
         Err(why) => Some(NoCandidate::Config(why)),

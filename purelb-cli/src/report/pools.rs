@@ -24,7 +24,7 @@ pub struct PoolsReport {
 }
 
 /// A range.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct PoolReport {
     /// Its group.
     pub group: String,
@@ -46,7 +46,7 @@ pub struct PoolReport {
 }
 
 /// A group that cannot be used.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct RefusedGroup {
     /// Its name.
     pub group: String,

@@ -9,6 +9,7 @@ pub(crate) mod node;
 pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod router;
+pub(crate) mod terminal;
 
 use std::time::Duration;
 

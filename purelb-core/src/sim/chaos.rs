@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::clock::{MILLIS, NEVER, Nanos, SECONDS};
+use super::clock::{MILLIS, NEVER, Nanos, SECONDS, nanos};
 use super::dice::Dice;
+use super::expect::Quiet;
 use super::fault::{Fault, FaultKind};
 use super::report::{Report, Violation};
 use super::setup::{Layout, NodeSetup, ServiceKind, Setup};
@@ -43,31 +44,105 @@ pub struct Outcome {
 /// Runs the history of one seed: rounds of faults, each followed by a calm in which everything must
 /// come to its place and then to rest. The same seed and options lead to the same outcome.
 pub fn run_seed(seed: u64, options: Options) -> Outcome {
-    let mut dice = Dice::new(seed ^ 0x5EED);
-    let setup = draw_setup(seed, options, &mut dice);
-    let mut sim = Simulation::new(&setup);
-    sim.run_for(Duration::from_secs(2));
-    while sim.violation.is_none() {
-        // An allocator whose writes have failed again and again waits longer from one to the next, and
-        // what it then gives moves something: the calm begins after it.
-        while sim.violation.is_none()
-            && let Some(wait) = sim.allocator_waits()
-        {
-            sim.run_for(wait);
-        }
-        sim.run_for(calm(&sim, &setup));
-        if sim.violation.is_none() {
-            sim.check_places();
-        }
-        if sim.violation.is_none() {
-            sim.check_quiet();
-        }
-        if sim.report.steps >= options.steps {
-            break;
-        }
-        round(&mut sim, &setup, &mut dice);
-    }
+    let mut history = History::new(seed, options);
+    history.run_until(NEVER);
+    let sim = history.sim;
     Outcome { report: sim.report, violation: sim.violation, story: sim.story }
+}
+
+/// The history of one seed as far as it has been run. However it is cut into pieces, the same happens
+/// as in [`run_seed`].
+#[derive(Debug)]
+pub struct History {
+    sim: Simulation,
+    setup: Setup,
+    options: Options,
+    dice: Dice,
+    phase: Phase,
+    /// When the phase is over.
+    ends: Nanos,
+}
+
+/// What a history is at.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Nothing goes wrong, and everything comes to its place.
+    Calm,
+    /// Something may go wrong at any moment.
+    Faults,
+    /// Nothing more happens.
+    Over,
+    /// Nothing is to happen but renewals.
+    Quiet(Quiet),
+    /// An allocator whose writes have failed again and again waits longer from one to the next, and
+    /// what it then gives moves something: the calm begins after it.
+    Waiting,
+}
+
+impl History {
+    /// The history of `seed` before anything has happened.
+    pub fn new(seed: u64, options: Options) -> Self {
+        let mut dice = Dice::new(seed ^ 0x5EED);
+        let setup = draw_setup(seed, options, &mut dice);
+        let sim = Simulation::new(&setup);
+        Self { sim, setup, options, dice, phase: Phase::Waiting, ends: 2 * SECONDS }
+    }
+
+    /// Lets time pass until everything up to `end` has happened, or the history is over.
+    pub fn run_until(&mut self, end: Nanos) {
+        while !matches!(self.phase, Phase::Over) {
+            self.sim.run_until(end.min(self.ends));
+            if self.sim.violation.is_some() {
+                self.phase = Phase::Over;
+            } else if self.sim.now >= self.ends {
+                self.begin_next_phase();
+            }
+            if self.sim.now >= end {
+                break;
+            }
+        }
+    }
+
+    /// The cluster at this moment.
+    pub fn simulation(&self) -> &Simulation {
+        &self.sim
+    }
+
+    fn begin_next_phase(&mut self) {
+        match self.phase {
+            Phase::Faults | Phase::Waiting => {
+                self.sim.horizon = NEVER;
+                match self.sim.allocator_waits() {
+                    Some(wait) => self.begin(Phase::Waiting, nanos(wait)),
+                    None => self.begin(Phase::Calm, nanos(calm(&self.sim, &self.setup))),
+                }
+            }
+            Phase::Calm => {
+                self.sim.check_places();
+                if self.sim.violation.is_some() {
+                    self.phase = Phase::Over;
+                } else {
+                    let quiet = self.sim.begin_quiet();
+                    self.begin(Phase::Quiet(quiet), nanos(quiet.span));
+                }
+            }
+            Phase::Quiet(quiet) => {
+                self.sim.end_quiet(quiet);
+                if self.sim.violation.is_some() || self.sim.report.steps >= self.options.steps {
+                    self.phase = Phase::Over;
+                } else {
+                    let length = begin_round(&mut self.sim, &self.setup, &mut self.dice);
+                    self.begin(Phase::Faults, length);
+                }
+            }
+            Phase::Over => {}
+        }
+    }
+
+    fn begin(&mut self, phase: Phase, length: Nanos) {
+        self.phase = phase;
+        self.ends = self.sim.now + length;
+    }
 }
 
 /// How long the cluster has to come to its places. After a stop with Keep, others have been told of
@@ -111,8 +186,9 @@ fn draw_setup(seed: u64, options: Options, dice: &mut Dice) -> Setup {
     setup
 }
 
-/// One round of faults, all of them over at its end, but for a node that may stay down.
-fn round(sim: &mut Simulation, setup: &Setup, dice: &mut Dice) {
+/// Begins a round of faults, all of them over at its end, but for a node that may stay down; returns how
+/// long it lasts.
+fn begin_round(sim: &mut Simulation, setup: &Setup, dice: &mut Dice) -> Nanos {
     let length = dice.between(8 * SECONDS, 25 * SECONDS);
     let count = 2 + dice.below(12);
     for _ in 0..count {
@@ -126,8 +202,7 @@ fn round(sim: &mut Simulation, setup: &Setup, dice: &mut Dice) {
         );
     }
     sim.horizon = sim.now + length;
-    sim.run_for(Duration::from_nanos(length));
-    sim.horizon = NEVER;
+    length
 }
 
 fn draw_kind(dice: &mut Dice) -> FaultKind {

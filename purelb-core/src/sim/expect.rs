@@ -49,6 +49,15 @@ type Places = BTreeMap<IpAddr, Option<u16>>;
 /// The Service that an address belongs to.
 type Owners<'a> = BTreeMap<IpAddr, &'a Service>;
 
+/// A span in which nothing is to happen but renewals.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quiet {
+    /// How long it lasts.
+    pub(super) span: Duration,
+    /// Moves before it.
+    moves: u64,
+}
+
 impl Simulation {
     /// The longest that the rules take to have everything in its place, from now on without faults:
     /// a lease duration and a second.
@@ -222,23 +231,31 @@ impl Simulation {
     /// Lets two lease durations pass in which nothing is to happen but renewals (invariants 7 and
     /// 10). To be called when every address is in its place.
     pub fn check_quiet(&mut self) {
-        let durations = self.hosts.iter().map(|host| host.duration).max().unwrap_or_default();
-        let span = 2 * durations;
+        let quiet = self.begin_quiet();
+        self.run_for(quiet.span);
+        if self.violation.is_none() {
+            self.end_quiet(quiet);
+        }
+    }
+
+    /// Begins to count what is not to happen.
+    pub(super) fn begin_quiet(&mut self) -> Quiet {
         for host in &mut self.hosts {
             host.counts = Counts::default();
         }
-        let moves = self.report.moves;
-        self.run_for(span);
-        if self.violation.is_some() {
-            return;
-        }
-        if self.report.moves != moves {
-            let text = format!("{} addresses moved", self.report.moves - moves);
-            return self.violate(Invariant::Quiescence, text);
+        let durations = self.hosts.iter().map(|host| host.duration).max().unwrap_or_default();
+        Quiet { span: 2 * durations, moves: self.report.moves }
+    }
+
+    /// Judges what was counted, once the span has passed.
+    pub(super) fn end_quiet(&mut self, quiet: Quiet) {
+        let moves = self.report.moves - quiet.moves;
+        if moves > 0 {
+            return self.violate(Invariant::Quiescence, format!("{moves} addresses moved"));
         }
         for host in 0..self.hosts.len() {
             if self.takes_part(host) {
-                self.check_quiet_host(host, nanos(span));
+                self.check_quiet_host(host, nanos(quiet.span));
             }
         }
     }

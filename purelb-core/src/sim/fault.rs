@@ -110,6 +110,38 @@ impl FaultKind {
         Self::Stopped,
         Self::WatchStalled,
     ];
+
+    /// Whether it befalls one node, and not the whole cluster.
+    pub fn is_of_a_node(self) -> bool {
+        match self {
+            Self::AllocatorFrozen
+            | Self::AllocatorKilled
+            | Self::ApiDown
+            | Self::EndpointsMoved
+            | Self::SegmentLossy
+            | Self::ServiceReplaced => false,
+            Self::AddressDeleted
+            | Self::ApiThrottled
+            | Self::Excluded
+            | Self::Frozen
+            | Self::FrozenBeforeCall
+            | Self::Killed
+            | Self::KernelKeeps
+            | Self::KernelRefuses
+            | Self::LeaseDeleted
+            | Self::LinkDown
+            | Self::Namesake
+            | Self::NetlinkOverrun
+            | Self::Partitioned
+            | Self::Rebooted
+            | Self::RequestsLost
+            | Self::RouteLost
+            | Self::SecondRoute
+            | Self::SlowApi
+            | Self::Stopped
+            | Self::WatchStalled => true,
+        }
+    }
 }
 
 impl fmt::Display for FaultKind {
@@ -164,10 +196,10 @@ impl Simulation {
         let fault = self.faults[number];
         self.report.steps += 1;
         *self.report.faults.entry(fault.kind).or_default() += 1;
-        if self.active > 0 {
+        if !self.lasting.is_empty() {
             self.report.overlapping += 1;
         }
-        self.active += 1;
+        self.lasting.push(number);
         let span = nanos(fault.lasts);
         let until = self.now + span;
         self.tell_of(fault.node, None, || {
@@ -262,7 +294,7 @@ impl Simulation {
         let fault = self.faults[number];
         let node = fault.node;
         self.report.steps += 1;
-        self.active -= 1;
+        self.lasting.retain(|other| *other != number);
         self.tell_of(node, None, || format!("over: {}", fault.kind));
         match fault.kind {
             FaultKind::AllocatorKilled => self.start(ALLOCATOR),

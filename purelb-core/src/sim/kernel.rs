@@ -426,7 +426,7 @@ impl Simulation {
     /// The kernel tells its listener, after a moment, unless that has been overrun.
     pub(super) fn notify(&mut self, host: usize, event: Event) {
         let delay = MILLIS / 50 + self.dice.below(MILLIS / 2);
-        let late = if self.active > 0 && self.dice.once_in(200) {
+        let late = if !self.lasting.is_empty() && self.dice.once_in(200) {
             self.dice.below(300 * MILLIS)
         } else {
             0

@@ -68,7 +68,7 @@ impl Simulation {
         if is_slow {
             return usual + self.dice.below(900 * MILLIS);
         }
-        if self.active > 0 && self.dice.once_in(40) {
+        if !self.lasting.is_empty() && self.dice.once_in(40) {
             return usual + self.dice.below(150 * MILLIS);
         }
         usual
@@ -93,7 +93,7 @@ impl Simulation {
             return Fate::TurnedAway(there + back);
         }
         let is_lossy = line.lossy_until > now;
-        if is_lossy || (self.active > 0 && self.dice.once_in(100)) {
+        if is_lossy || (!self.lasting.is_empty() && self.dice.once_in(100)) {
             return match self.dice.below(4) {
                 0 => Fate::Lost,
                 1 => Fate::Lands(there, None),

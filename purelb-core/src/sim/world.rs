@@ -54,8 +54,8 @@ pub struct Simulation {
     pub(super) requests: Slots<Request>,
     pub(super) frames: Slots<(IpAddr, u16)>,
     pub(super) faults: Vec<Fault>,
-    /// How many faults last at this moment.
-    pub(super) active: u32,
+    /// The faults that last at this moment, by their numbers, in the order in which they began.
+    pub(super) lasting: Vec<usize>,
     /// Requests that would land later than this are lost.
     pub(super) horizon: Nanos,
     /// Frames are lost before this.
@@ -201,7 +201,7 @@ impl Simulation {
             requests: Slots::default(),
             frames: Slots::default(),
             faults: Vec::new(),
-            active: 0,
+            lasting: Vec::new(),
             horizon: NEVER,
             lossy_until: 0,
             asked: BTreeMap::new(),
@@ -496,7 +496,7 @@ impl Simulation {
         let Some(watch) = self.watch_mut(client, life, stream) else { return };
         watch.is_open = false;
         let line = *self.line_mut(client);
-        let pause = if self.active == 0 { 20 * MILLIS } else { 1600 * MILLIS };
+        let pause = if self.lasting.is_empty() { 20 * MILLIS } else { 1600 * MILLIS };
         let at = self.now.max(line.shut_until) + self.dice.below(pause);
         self.queue.push(at, Happening::List { client, life, stream });
     }

@@ -1,0 +1,77 @@
+//! `purelb top`: a live view of a cluster in a terminal.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use ratatui::crossterm::terminal;
+
+use super::cluster::{Cluster, complain};
+use crate::top::draw::{Setting, Theme};
+use crate::top::screen::{self, ScreenError};
+use crate::top::source::Source;
+use crate::top::source::cluster::Watched;
+use crate::top::source::simulator::Simulator;
+
+/// How wide a frame is that is printed where there is no terminal, in columns.
+const WIDTH: u16 = 120;
+
+/// Shows the cluster live in the terminal: nodes and their leases, addresses and their holders, moves
+/// as they happen, pools
+///
+/// Keys: q quits, tab goes from panel to panel, ? explains the others. Colours are left out if NO_COLOR
+/// is set.
+///
+/// Exit status: 0 after q or a signal, 2 for a wrong command line, 3 if the cluster cannot be looked at
+/// or there is no terminal.
+#[derive(Debug, Args)]
+pub struct Top {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Shows a simulated cluster on a virtual clock instead, with what goes wrong in the history of this
+    /// seed
+    #[arg(long, value_name = "SEED")]
+    simulate: Option<u64>,
+    /// Begins so many seconds into the simulation
+    #[arg(long, value_name = "SECONDS", requires = "simulate", default_value_t = 0)]
+    at: u32,
+    /// Prints one frame with all rows as text, and ends
+    #[arg(long)]
+    once: bool,
+}
+
+/// Runs `purelb top`.
+pub fn run(args: &Top) -> ExitCode {
+    let mut source: Box<dyn Source> = match args.simulate {
+        Some(seed) => Box::new(Simulator::new(seed)),
+        None => Box::new(Watched::new(&args.cluster)),
+    };
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let setting = Setting {
+        title: source.title(),
+        theme: if is_plain { Theme::Plain } else { Theme::Coloured },
+        has_own_time: source.own_time().is_some(),
+    };
+    let from = Duration::from_secs(args.at.into());
+    let shown = if args.once {
+        print(source.as_mut(), from, &setting)
+    } else {
+        screen::show(source.as_mut(), from, &setting)
+    };
+    match shown {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error),
+    }
+}
+
+fn print(source: &mut dyn Source, from: Duration, setting: &Setting) -> Result<(), ScreenError> {
+    let is_terminal = io::stdout().is_terminal();
+    let size = if is_terminal { terminal::size().ok() } else { None };
+    let width = size.map_or(WIDTH, |(columns, _)| columns);
+    let frame = screen::once(source, from, width, setting)?;
+    match io::Write::write_all(&mut io::stdout().lock(), frame.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
