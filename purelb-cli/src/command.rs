@@ -97,11 +97,14 @@ fn complete(shell: clap_complete::Shell) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// The command lines of all programs, for manual pages and the reference.
+pub fn programs() -> [clap::Command; 3] {
+    [program::allocator::command(), program::lbnodeagent::command(), Purelb::command()]
+}
+
 /// A page for each program, and for each subcommand.
 fn write_manual(directory: &Path) -> ExitCode {
-    let mut programs =
-        [Purelb::command(), program::allocator::command(), program::lbnodeagent::command()]
-            .into_iter();
+    let mut programs = programs().into_iter();
     match programs.try_for_each(|program| clap_mangen::generate_to(program, directory)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

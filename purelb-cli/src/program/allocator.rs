@@ -42,7 +42,8 @@ struct Args {
     #[arg(long, env = "DEFAULT_ANNOUNCER", default_value = "")]
     default_announcer: String,
 
-    /// How long the leader's lease lasts, such as 5s; one that has to take over waits as long
+    /// How long the leader's lease lasts, at least 1s, 5s unless set; one that has to take over
+    /// waits as long
     #[arg(long, env = "PURELB_LEASE_DURATION", value_parser = go_duration::parse)]
     lease_duration: Option<Duration>,
 }

@@ -44,7 +44,7 @@ struct Args {
     #[arg(long, env = "PURELB_POD_UID", default_value = "")]
     pod_uid: String,
 
-    /// How long this node's lease lasts, such as 5s; at least 5s
+    /// How long this node's lease lasts, at least 5s, which it is unless set
     #[arg(long, env = "PURELB_LEASE_DURATION", value_parser = go_duration::parse)]
     lease_duration: Option<Duration>,
 

@@ -116,19 +116,36 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
-/// The reasons of Events that an agent raises ([`Notice::reason`](purelb_core::notice::Notice::reason)).
-const REASONS: [&str; 11] = [
-    "AddressConflict",
-    "AddressRestored",
-    "AnnouncementFailed",
-    "AnnouncingLocal",
-    "AnnouncingNonLocal",
-    "ConfigError",
-    "DuplicateNode",
-    "InterfaceUnidentified",
-    "LeaseLost",
-    "LeaseUnconfirmed",
-    "NotAnnounced",
+/// The reasons of Events that an agent raises
+/// ([`Notice::reason`](purelb_core::notice::Notice::reason)), each with what it means.
+pub const REASONS: [(&str, &str); 11] = [
+    (
+        "AddressConflict",
+        "Another station on the network has an address of the Service, which is withdrawn, or this host has it \
+         otherwise, which is left alone",
+    ),
+    ("AddressRestored", "Something else took an address off its interface; it is put back"),
+    ("AnnouncementFailed", "The kernel did not do what was asked for an address of the Service"),
+    ("AnnouncingLocal", "An address is on a local interface now"),
+    ("AnnouncingNonLocal", "An address is on the virtual interface now"),
+    (
+        "ConfigError",
+        "The LBNodeAgent that governs a node makes no sense; the node announces nothing",
+    ),
+    ("DuplicateNode", "Another host keeps writing this node's Lease"),
+    (
+        "InterfaceUnidentified",
+        "Several default routes: addresses of that family go to the virtual interface",
+    ),
+    (
+        "LeaseLost",
+        "The API has not confirmed this node's Lease in time; its local addresses are withdrawn",
+    ),
+    (
+        "LeaseUnconfirmed",
+        "The same with `apiOutage: Hold`: the addresses stay, and another node may have them too",
+    ),
+    ("NotAnnounced", "No node has an address of the Service; the text says why"),
 ];
 
 impl AgentMetrics {
@@ -152,7 +169,7 @@ impl AgentMetrics {
             agent("kernel_errors", "Number of times that the kernel did not do what it was asked");
         let events: Family<Reason, Counter> =
             counters(registry, "purelb_events", "Number of Events raised, by reason");
-        for reason in REASONS {
+        for (reason, _) in REASONS {
             // An increase from nothing is none to Prometheus.
             drop(events.get_or_create(&Reason { reason }));
         }

@@ -10,15 +10,18 @@ use crate::name::{GroupName, ResourceVersion, ServiceKey, Uid};
 use crate::service::BRAND;
 use crate::usage::GroupStatus;
 
-/// `purelb.io/allocated-by`.
+/// `purelb.io/allocated-by` (Service, by the allocator): `PureLB` where the addresses are PureLB's.
 pub const ALLOCATED_BY: &str = "purelb.io/allocated-by";
-/// `purelb.io/allocated-from`.
+/// `purelb.io/allocated-from` (Service, by the allocator): the ServiceGroup that the addresses are from, or one
+/// for each address.
 pub const ALLOCATED_FROM: &str = "purelb.io/allocated-from";
-/// `purelb.io/pool-type`.
+/// `purelb.io/pool-type` (Service, by the allocator): `local` or `remote`, as that group is.
 pub const POOL_TYPE: &str = "purelb.io/pool-type";
-/// `purelb.io/skip-ipv6-dad`.
+/// `purelb.io/skip-ipv6-dad` (Service, by the allocator): `true` if that group asks for IPv6 addresses without
+/// duplicate address detection.
 pub const SKIP_IPV6_DAD: &str = "purelb.io/skip-ipv6-dad";
-/// `purelb.io/re-evaluate`, the user's.
+/// `purelb.io/re-evaluate` (Service, by users): `true` moves the Service to the ServiceGroup that would be chosen
+/// for it now, if its addresses are of another. The allocator takes it away.
 pub const RE_EVALUATE: &str = "purelb.io/re-evaluate";
 
 /// Something the host of an [`Allocator`](super::Allocator) is to do.
