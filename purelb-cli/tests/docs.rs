@@ -73,6 +73,15 @@ fn the_reference_is_what_the_programs_say() {
 }
 
 #[test]
+fn the_reference_tells_of_every_environment_variable_that_is_read() {
+    let (page, variables) = (reference::page(), reference::variables());
+    assert!(variables.contains("HOSTNAME"), "{variables:?}");
+    for name in variables {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
 fn the_labels_of_the_reference_are_those_that_are_looked_at() {
     reference::marks_are_looked_at();
 }
@@ -91,6 +100,8 @@ fn the_commands_of_the_pages_are_those_that_there_are() {
     let mut seen = 0;
     for page in pages::all(root()) {
         for line in page.command_lines() {
+            let missing = pages::missing_files(root(), &line);
+            assert_eq!(missing, [""; 0], "{}: {line}", page.path.display());
             let Some(unknown) = pages::unknown_words(&line) else { continue };
             assert!(unknown.is_empty(), "{}: {line}: there is no {unknown:?}", page.path.display());
             seen += 1;

@@ -64,6 +64,16 @@ impl Page {
     }
 }
 
+/// The folders that commands are given files of.
+const GIVEN: [&str; 4] = [".ci/", "deploy/", "docs/", "examples/"];
+
+/// The files of this tree that a command line names and that are not there.
+pub(crate) fn missing_files(root: &Path, line: &str) -> Vec<String> {
+    let words =
+        line.split_whitespace().filter(|word| GIVEN.iter().any(|start| word.starts_with(start)));
+    words.filter(|word| !root.join(word).exists()).map(str::to_owned).collect()
+}
+
 fn has_heading(path: &Path, anchor: &str) -> bool {
     if anchor.is_empty() {
         return true;

@@ -4,6 +4,8 @@ mod commands;
 mod fields;
 mod source;
 
+use std::collections::BTreeSet;
+
 use purelb_cli::command::programs;
 use purelb_cli::telemetry::agent;
 use purelb_core::service::CLASSES;
@@ -64,9 +66,12 @@ const OTHER_VARIABLES: &str = "## Other environment variables
 
 | variable | of | meaning |
 |---|---|---|
+| `HOME` | `purelb` | `.kube/config` in it is the kubeconfig if no other is named |
 | `HOSTNAME` | `allocator` | the pod's name, for Events and the leader's Lease |
 | `KUBERNETES_SERVICE_HOST`, `KUBERNETES_SERVICE_PORT` | both daemons | where the API is, inside a cluster; set by the kubelet |
 | `NO_COLOR` | `purelb` | not empty: no colours |
+| `SHELL` | `purelb lab exec` | what runs if no command is given |
+| `XDG_RUNTIME_DIR` | `purelb lab` | where labs keep their files; without it, the folder for temporary files |
 ";
 
 fn annotations() -> String {
@@ -119,6 +124,21 @@ fn events() -> String {
 pub(crate) fn row(cells: &[&str]) -> String {
     let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
     format!("| {} |\n", cells.join(" | "))
+}
+
+/// Environment variables that are nobody's to set but a test's, and the path of programs.
+const UNTOLD: [&str; 3] = ["PATH", "PURELB_REQUIRE", "UPDATE_FIXTURES"];
+
+/// The environment variables that the programs read by name.
+pub(crate) fn variables() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for text in ["purelb-cli/src", "purelb-k8s/src"].into_iter().flat_map(source::all) {
+        let calls = text.split("env::var").skip(1);
+        let arguments = calls.filter_map(|rest| rest.trim_start_matches("_os").strip_prefix("(\""));
+        names.extend(arguments.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+    }
+    names.retain(|name| !UNTOLD.contains(&name.as_str()));
+    names
 }
 
 /// Whether all that is told of labels and taints is in the programs.

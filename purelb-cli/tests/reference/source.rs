@@ -1,5 +1,6 @@
 //! What is said in the source of the programs of what others read and write.
 
+use std::fs;
 use std::path::Path;
 
 /// An annotation, as the documentation of its constant tells of it.
@@ -13,8 +14,27 @@ pub(crate) struct Annotation {
 
 /// A file of the source.
 pub(crate) fn read(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    std::fs::read_to_string(root.join(path)).unwrap()
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// All Rust files below a folder.
+pub(crate) fn all(folder: &str) -> Vec<String> {
+    let (mut folders, mut files) = (vec![root().join(folder)], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
 /// All annotations of ours.
