@@ -16,22 +16,20 @@ use std::env;
 use std::fs;
 use std::path::Path;
 
+use reference::source;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
 /// The names of all functions in the Rust files below a folder.
-fn functions(folder: &Path, found: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            functions(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(path).unwrap();
-            let names = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
-            found.extend(names.map(str::to_owned));
-        }
+fn functions(folder: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for text in source::all(folder) {
+        let names = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
+        found.extend(names.map(str::to_owned));
     }
+    found
 }
 
 #[test]
@@ -39,7 +37,7 @@ fn the_tests_that_are_named_in_the_pitfalls_exist() {
     let mut there = BTreeSet::new();
     for package in ["purelb-core", "purelb-netlink", "purelb-k8s", "purelb-cli"] {
         for folder in ["src", "tests"] {
-            functions(&root().join(package).join(folder), &mut there);
+            there.extend(functions(&format!("{package}/{folder}")));
         }
     }
     let text = fs::read_to_string(root().join("docs/pitfalls.md")).unwrap();

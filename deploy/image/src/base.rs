@@ -53,6 +53,10 @@ pub enum BaseError {
 }
 
 /// Collects all that the programs, which need these libraries and loaders, find on the image.
+///
+/// # Errors
+///
+/// If a package cannot be had, or nothing that `iproute2` depends on has a library that is needed.
 pub fn base(store: &Store, machine: Machine, needed: &BTreeSet<String>) -> Result<Base, BaseError> {
     let mut shelf = Shelf::new(store, machine)?;
     let mut base = Base { tree: skeleton(), packages: BTreeMap::new() };

@@ -70,6 +70,10 @@ pub enum SourceError {
 }
 
 /// Asks cargo, in the current directory, what the programs for a machine are made of.
+///
+/// # Errors
+///
+/// If cargo cannot be asked, or the lock file is not up to date.
 pub fn source(machine: Machine) -> Result<Source, SourceError> {
     let filter = format!("--filter-platform={}", machine.target());
     let metadata = MetadataCommand::new().other_options(vec!["--locked".into(), filter]).exec()?;
@@ -99,6 +103,10 @@ pub fn source(machine: Machine) -> Result<Source, SourceError> {
 impl Source {
     /// The files that say who may copy a crate, by name: its own, or those of another from where its source is
     /// kept.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
     pub fn licence_files(&self, linked: &Linked) -> Result<BTreeMap<String, Vec<u8>>, SourceError> {
         let of_one_source =
             |other: &&Linked| linked.repository.is_some() && other.repository == linked.repository;

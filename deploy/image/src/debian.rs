@@ -90,12 +90,20 @@ pub struct Store {
 
 impl Store {
     /// The packages in a folder, which is made where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
     pub fn open(directory: &Path) -> Result<Self, PackageError> {
         fs::create_dir_all(directory).map_err(at(directory))?;
         Ok(Self { directory: directory.to_owned() })
     }
 
     /// The packages of these names: those that lie there, and the newest that apt knows of for the others.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be fetched or read, or lies there in several versions.
     pub fn packages(&self, names: &[String]) -> Result<Vec<Package>, PackageError> {
         let mut missing = Vec::new();
         for name in names {
@@ -139,6 +147,10 @@ impl Store {
 
 impl Package {
     /// Reads a file that ends in `.deb`.
+    ///
+    /// # Errors
+    ///
+    /// If it is no package, or `dpkg-deb` is not there.
     pub fn read(path: &Path) -> Result<Self, PackageError> {
         let here = Path::new(".");
         let control = run("dpkg-deb", [OsStr::new("--field"), path.as_os_str()], here)?;

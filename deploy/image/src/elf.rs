@@ -55,6 +55,10 @@ pub enum LinkageError {
 }
 
 /// Reads what a file asks of the dynamic loader; nothing if it is linked statically.
+///
+/// # Errors
+///
+/// If it is no ELF file, or one for another kind of machine.
 pub fn linkage(bytes: &[u8]) -> Result<Linkage, LinkageError> {
     let file = ElfBytes::<AnyEndian>::minimal_parse(bytes)?;
     let machine = match file.ehdr.e_machine {

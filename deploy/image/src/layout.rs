@@ -64,15 +64,15 @@ impl Image<'_> {
             "history": history,
         });
         let config = blobs.add("application/vnd.oci.image.config.v1+json", bytes(&config));
-        let manifest = json!({
+        let manifest = bytes(&json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": config,
             "layers": layers,
             "annotations": self.labels(),
-        });
-        let mut manifest = blobs.add(MANIFEST, bytes(&manifest));
-        let whole = manifest["digest"].as_str().unwrap_or_default().to_owned();
+        }));
+        let whole = digest(&manifest);
+        let mut manifest = blobs.add(MANIFEST, manifest);
         // containerd and podman read the first, skopeo and umoci the second.
         manifest["annotations"] = json!({
             "io.containerd.image.name": self.name,

@@ -82,6 +82,14 @@ pub enum BuildError {
         /// Why not.
         source: io::Error,
     },
+    /// A program is not there.
+    #[error("there is no program {}: build it, or name the folder of the programs", path.display())]
+    MissingProgram {
+        /// Which one.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: io::Error,
+    },
     /// Nobody may be given a crate without its licence.
     #[error("the crate {0} comes without the text of its licence")]
     NoLicence(String),
@@ -108,6 +116,11 @@ pub enum BuildError {
 }
 
 /// Builds the image that a recipe describes; asks cargo, in the current directory, what is in the programs.
+///
+/// # Errors
+///
+/// If a program is missing or none, a package cannot be had, something comes without a licence, or the output
+/// cannot be written; an earlier image in its place stays until all of the new one is there to be written.
 pub fn build(recipe: &Recipe) -> Result<Built, BuildError> {
     let created = jiff::Timestamp::from_second(recipe.created);
     let created = created.map_err(|_| BuildError::Time(recipe.created))?.to_string();
@@ -152,7 +165,8 @@ impl Programs {
         let (mut files, mut needed, mut machines) = (Vec::new(), BTreeSet::new(), Vec::new());
         for name in PROGRAMS {
             let path = folder.join(name);
-            let bytes = fs::read(&path).map_err(at(&path))?;
+            let bytes = fs::read(&path)
+                .map_err(|source| BuildError::MissingProgram { path: path.clone(), source })?;
             let linkage = elf::linkage(&bytes);
             let Linkage { machine, interpreter, needed: libraries } =
                 linkage.map_err(|source| BuildError::Program { path, source })?;

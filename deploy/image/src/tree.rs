@@ -65,6 +65,10 @@ impl Tree {
 
     /// A tar archive that depends on nothing but paths, modes and contents: everything is root's, and as old
     /// as can be.
+    ///
+    /// # Errors
+    ///
+    /// If a path or a link is too long for the format.
     pub fn to_tar(&self) -> io::Result<Vec<u8>> {
         let mut archive = Builder::new(Vec::new());
         for (path, node) in self.iter() {

@@ -2,7 +2,7 @@
 
 mod commands;
 mod fields;
-mod source;
+pub(crate) mod source;
 
 use std::collections::BTreeSet;
 
