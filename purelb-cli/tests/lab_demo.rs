@@ -199,7 +199,34 @@ fn tour(place: &Place) {
         assert!(story.contains(line), "{line:?} is missing in:\n{story}");
     }
     assert!(!story.contains('\x1b'), "colour where there is no terminal");
+    the_readme_shows(&story);
     nothing_is_left(place, id);
+}
+
+/// What the README quotes of the tour is in it, but for the times.
+fn the_readme_shows(story: &str) {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("## What you will see").expect("a section");
+    let quoted = rest.split("```").nth(1).expect("a block");
+    let story: Vec<String> = story.lines().map(without_times).collect();
+    let facts: Vec<String> =
+        quoted.lines().filter(|line| line.starts_with(" ✓")).map(without_times).collect();
+    assert!(facts.len() > 5, "{facts:?}");
+    for fact in facts {
+        assert!(story.contains(&fact), "the README has {fact:?}, which is missing in:\n{story:#?}");
+    }
+}
+
+/// A line with every number of seconds made the same.
+fn without_times(line: &str) -> String {
+    let mut words: Vec<&str> = line.split(' ').collect();
+    for at in 1..words.len() {
+        let is_unit = words[at].trim_end_matches([']', ',']) == "s";
+        if is_unit && words[at - 1].parse::<f64>().is_ok() {
+            words[at - 1] = "…";
+        }
+    }
+    words.join(" ")
 }
 
 #[test]
