@@ -90,10 +90,16 @@ impl Unpacked {
 
     /// What a command says that runs with this root and this environment.
     fn run(&self, command: &[&str]) -> String {
+        self.run_as(0, command)
+    }
+
+    /// The same of one that a user runs, if users other than root can be had here.
+    fn run_as(&self, user: u64, command: &[&str]) -> String {
+        let user = if has_users() { user } else { 0 }.to_string();
         let environment = self.config["config"]["Env"].as_array().unwrap().iter();
         let environment = environment.map(|it| it.as_str().unwrap().split_once('=').unwrap());
         let output = Command::new("unshare")
-            .args(["--mount", "--wd=/", "--root"])
+            .args(["--mount", "--wd=/", "--setgid", &user, "--setuid", &user, "--root"])
             .arg(self.root.path())
             .args(command)
             .env_clear()
@@ -115,6 +121,12 @@ impl Unpacked {
     }
 }
 
+/// Whether there are more users than root; in a user namespace of one's own there are not.
+fn has_users() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap();
+    map.split_whitespace().nth(2) != Some("1")
+}
+
 /// What a descriptor leads to, which is what it says.
 fn blob(layout: &Path, descriptor: &Value) -> Vec<u8> {
     let wanted = descriptor["digest"].as_str().unwrap();
@@ -128,18 +140,28 @@ fn json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }
 
-/// What the containers of a manifest are started by, and the image that they name.
-fn containers(manifest: &str) -> Vec<(Vec<String>, String)> {
+/// A container of a manifest.
+struct Container {
+    command: String,
+    image: String,
+    user: u64,
+}
+
+fn containers(manifest: &str) -> Vec<Container> {
     let objects: Vec<Value> = serde_saphyr::from_multiple(manifest).unwrap();
-    let containers = objects.iter().filter_map(|object| {
-        let containers = object["spec"]["template"]["spec"]["containers"].as_array()?;
-        Some(containers.iter().map(|container| {
-            let words = container["command"].as_array().unwrap().iter();
-            let command = words.map(|word| word.as_str().unwrap().to_owned()).collect();
-            (command, container["image"].as_str().unwrap().to_owned())
-        }))
+    let pods = objects.iter().map(|object| &object["spec"]["template"]["spec"]);
+    let containers = pods.flat_map(|pod| {
+        let containers = pod["containers"].as_array().into_iter().flatten();
+        containers.map(|container| {
+            let user = [container, pod].map(|it| it["securityContext"]["runAsUser"].as_u64());
+            Container {
+                command: container["command"][0].as_str().unwrap().to_owned(),
+                image: container["image"].as_str().unwrap().to_owned(),
+                user: user.into_iter().flatten().next().expect("a manifest says whose it is"),
+            }
+        })
     });
-    containers.flatten().collect()
+    containers.collect()
 }
 
 fn deployed(file: &str) -> String {
@@ -158,13 +180,11 @@ fn the_image_is_the_one_that_the_manifests_name_and_runs_with_what_is_in_it() {
         let tag = kustomization["images"][0]["newTag"].as_str().unwrap();
         let mut started = 0;
         for file in ["allocator.yaml", "lbnodeagent.yaml"] {
-            for (command, image) in containers(&deployed(file)) {
+            for Container { command, image, user } in containers(&deployed(file)) {
                 assert_eq!(built.name, format!("docker.io/library/{image}:{tag}"));
-                assert!(unpacked.run(&[&command[0], "--help"]).contains("Usage: "));
-                assert_eq!(
-                    unpacked.run(&[&command[0], "--version"]),
-                    format!("{} {tag}\n", command[0])
-                );
+                assert!(unpacked.run_as(user, &[&command, "--help"]).contains("Usage: "));
+                let version = unpacked.run_as(user, &[&command, "--version"]);
+                assert_eq!(version, format!("{command} {tag}\n"));
                 started += 1;
             }
         }
