@@ -20,8 +20,11 @@ pub mod host;
 pub mod ip;
 pub mod lab;
 pub mod look;
+pub mod loopback;
 pub mod output;
 pub mod plan;
+pub mod record;
+pub mod replay;
 pub mod simulate;
 pub mod top;
 pub mod validate;
@@ -54,6 +57,8 @@ enum Command {
     },
     Plan(plan::Plan),
     Pools(look::Pools),
+    Record(record::Record),
+    Replay(replay::Replay),
     Services(look::Services),
     Simulate(simulate::Simulate),
     Status(look::Status),
@@ -81,6 +86,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             Command::Man { directory } => write_manual(&directory),
             Command::Plan(args) => plan::run(&args),
             Command::Pools(args) => look::pools(&args),
+            Command::Record(args) => record::record(&args),
+            Command::Replay(args) => replay::run(&args),
             Command::Services(args) => look::services(&args),
             Command::Simulate(args) => simulate::run(&args),
             Command::Status(args) => look::whole(&args),

@@ -283,7 +283,8 @@ async fn its_port_changes_nothing() {
     node.is_at("its port", LOCAL, Some("eth0")).await;
     until("it is told", || node.proxy.seen().iter().any(is_announcement)).await;
     let before = node.proxy.count();
-    let paths = ["/", "/metrics", "/healthz", "/readyz", "/view", "/debug/pprof", "/quit"];
+    let paths =
+        ["/", "/metrics", "/healthz", "/readyz", "/recording", "/view", "/debug/pprof", "/quit"];
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PURGE"] {
         for path in paths {
             let answer = node.ask(method, path);

@@ -57,6 +57,7 @@ use crate::machine::{Deadline, Machine};
 use crate::name::{GroupName, ServiceKey};
 use crate::service::Service;
 use crate::store::Store;
+use crate::time::{self, Tick};
 
 /// Gives `LoadBalancer` Services their addresses.
 ///
@@ -67,6 +68,9 @@ use crate::store::Store;
 /// * in: [`handle_event`](Machine::handle_event), [`handle_timeout`](Machine::handle_timeout);
 /// * out: [`poll_action`](Machine::poll_action), [`poll_timeout`](Machine::poll_timeout);
 /// * questions: [`ledger`](Self::ledger), [`catalog`](Self::catalog), [`refusal`](Self::refusal).
+///
+/// With the feature `serde` one can be kept as a checkpoint while it has no actions to hand out; what is
+/// read back goes on as the first would, once it was told where to [count from](Self::count_from).
 ///
 /// Run one at a time, behind a lease: two at once decide on different facts. One that becomes leader
 /// starts afresh.
@@ -106,6 +110,7 @@ use crate::store::Store;
 /// });
 /// assert_eq!(patch.unwrap().ingress, ["192.0.2.100".parse::<std::net::IpAddr>().unwrap()]);
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub struct Allocator {
     services: Store<Service>,
@@ -125,7 +130,9 @@ pub struct Allocator {
     dirty_services: BTreeSet<ServiceKey>,
     dirty_groups: BTreeSet<GroupName>,
     out: Outbox,
-    now: Option<Instant>,
+    now: Option<Tick>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    origin: Option<time::Origin>,
 }
 
 impl Allocator {
@@ -134,9 +141,25 @@ impl Allocator {
         Self::default()
     }
 
+    /// Ticks count from `start` on: for one that is to be recorded, and for one that was a checkpoint, whose
+    /// start is where its recording began. Without it they count from its first fact.
+    pub fn count_from(&mut self, start: Instant) {
+        self.origin = Some(time::Origin::new(start));
+    }
+
     /// Whether every kind of fact has come once, so that decisions are made.
     pub fn is_ready(&self) -> bool {
         self.is_ready
+    }
+
+    /// The Services that it was told of.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.iter()
+    }
+
+    /// The groups that it was told of.
+    pub fn groups(&self) -> impl Iterator<Item = &ServiceGroup> {
+        self.groups.iter()
     }
 
     /// Who has which address.
@@ -154,8 +177,9 @@ impl Allocator {
         self.records.get(service)?.refusal.as_ref()
     }
 
-    /// Takes in `now`; returns the latest moment known.
-    fn tick(&mut self, now: Instant) -> Instant {
+    /// Takes in `now`; returns the latest moment known. Ticks count from the first.
+    fn tick(&mut self, now: Instant) -> Tick {
+        let now = self.origin.get_or_insert_with(|| time::Origin::new(now)).tick(now);
         let now = self.now.map_or(now, |before| before.max(now));
         self.now = Some(now);
         now
@@ -180,7 +204,7 @@ impl Allocator {
         self.dirty_services.extend(self.records.keys().cloned());
     }
 
-    fn redeem(&mut self, ticket: Ticket, result: &Written, now: Instant) {
+    fn redeem(&mut self, ticket: Ticket, result: &Written, now: Tick) {
         match self.out.redeem(ticket) {
             Some(Purpose::Patch(key, uid, version)) => {
                 self.patched(&key, &uid, &version, ticket, result, now);
@@ -280,6 +304,7 @@ impl Machine for Allocator {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.out.deadline()
+        let (at, why) = self.out.deadline()?;
+        Some(Deadline { at: self.origin?.instant(at), why })
     }
 }

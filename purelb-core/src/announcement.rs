@@ -13,12 +13,14 @@ use crate::name::NodeName;
 use crate::service::Service;
 
 /// Who announces which address, as one annotation has it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Announcing {
     slots: BTreeMap<IpAddr, Slot>,
 }
 
 /// One entry: a node and its interface.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
     /// The node that announces.

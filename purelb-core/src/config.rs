@@ -25,6 +25,16 @@ pub struct LbNodeAgent {
     pub local: Local,
 }
 
+#[cfg(feature = "serde")]
+impl LbNodeAgent {
+    /// Gives its pattern, if it has one, the matcher that `make` makes from the text.
+    pub fn complete_patterns(&mut self, make: &dyn Fn(&str) -> Option<Pattern>) {
+        if let Local::Given(spec) = &mut self.local {
+            spec.local_interface.complete_pattern(make);
+        }
+    }
+}
+
 impl Object for LbNodeAgent {
     type Key = (Namespace, String);
 
@@ -160,6 +170,17 @@ pub enum LocalInterface {
     DefaultRoute,
     /// Every interface whose name matches.
     Matching(Pattern),
+}
+
+#[cfg(feature = "serde")]
+impl LocalInterface {
+    pub(crate) fn complete_pattern(&mut self, make: &dyn Fn(&str) -> Option<Pattern>) {
+        if let Self::Matching(pattern) = self
+            && let Some(made) = make(pattern.as_str())
+        {
+            *pattern = made;
+        }
+    }
 }
 
 /// A regular expression over interface names, anchored or not.

@@ -128,6 +128,7 @@ pub struct PoolSpec {
 }
 
 /// A ServiceGroup that makes sense.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Its name.
@@ -149,6 +150,7 @@ pub struct Group {
 }
 
 /// Where a group's addresses come from.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A sidecar.
@@ -168,6 +170,7 @@ pub enum Source {
 }
 
 /// How a Service's addresses are spread over the ranges of a group.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Spread {
     /// `balancePools`: from the range with the fewest addresses in use.
@@ -206,6 +209,7 @@ impl fmt::Display for Announce {
 }
 
 /// One range of a group.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// The addresses.
@@ -229,6 +233,7 @@ impl Pool {
 }
 
 /// `aggregation`: with which prefix an address goes onto kube-lb0.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Aggregation {
     /// This prefix length.
@@ -320,7 +325,7 @@ fn parse_pools(spec: &'static str, pools: &PoolsSpec) -> Result<Source, GroupErr
         }
     }
     if parsed.is_empty() {
-        return Err(GroupError::Empty { spec });
+        return Err(GroupError::Empty { spec: spec.to_owned() });
     }
     Ok(Source::Pools { pools: parsed.into_iter().map(|(_, pool)| pool).collect(), spread })
 }
@@ -354,6 +359,7 @@ fn parse_pool(field: &str, family: Family, pool: &PoolSpec) -> Result<Pool, Grou
 }
 
 /// Why a ServiceGroup makes no sense; each says what to change.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GroupError {
     /// `aggregation` is no prefix length of the family.
@@ -376,7 +382,7 @@ pub enum GroupError {
     #[error("{spec} has no pool: give it a v4pool, v6pool, v4pools or v6pools")]
     Empty {
         /// `spec.local` or `spec.remote`.
-        spec: &'static str,
+        spec: String,
     },
     /// `multiPool` and `balancePools` are both set.
     #[error("multiPool and balancePools are mutually exclusive: choose one")]

@@ -79,6 +79,24 @@ pub enum KernelAction {
     },
 }
 
+impl KernelAction {
+    /// The address that it is about, if it is about one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::AddAddress(new) => Some(new.net.addr()),
+            Self::Advertise { ip, .. }
+            | Self::Heed { ip, .. }
+            | Self::Probe { ip, .. }
+            | Self::Unheed { ip, .. } => Some(*ip),
+            Self::RemoveAddress(key) => Some(key.net.addr()),
+            Self::CreateVirtual { .. }
+            | Self::DeleteVirtual { .. }
+            | Self::SetAlias { .. }
+            | Self::SetConf { .. } => None,
+        }
+    }
+}
+
 /// A per-link IPv4 sysctl.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

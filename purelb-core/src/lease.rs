@@ -60,6 +60,43 @@ pub struct LeaseContent {
     pub attempt: u64,
 }
 
+impl LeaseContent {
+    /// Whether it says nothing that `before` did not say, but that its node lives.
+    pub fn is_renewal_of(&self, before: &Self) -> bool {
+        let said = |it: &Self| (it.join, it.keep);
+        said(self) == said(before)
+            && self.subnets == before.subnets
+            && self.lists == before.lists
+            && self.instance == before.instance
+    }
+}
+
+/// What it says beyond that its node lives, in a line.
+impl fmt::Display for LeaseContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.subnets.first() {
+            Some(first) => write!(f, "{first}")?,
+            None => f.write_str("nothing")?,
+        }
+        for subnet in self.subnets.iter().skip(1) {
+            write!(f, ", {subnet}")?;
+        }
+        for ip in &self.lists {
+            write!(f, ", lists {ip}")?;
+        }
+        if let Some(join) = self.join {
+            write!(f, ", join {join}")?;
+        }
+        if let Some(seen) = self.seen {
+            write!(f, ", seen {seen}")?;
+        }
+        if self.keep {
+            write!(f, ", keep for {:?}", self.duration)?;
+        }
+        Ok(())
+    }
+}
+
 /// A fact about leases, in the API's order.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -77,6 +77,7 @@ pub fn fence(sent: Tick, duration: Duration) -> Tick {
 }
 
 /// Who this agent is and how it keeps its lease.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// This node.
@@ -99,6 +100,7 @@ pub struct Settings {
 ///
 /// After every fact the owner takes off its interfaces what it may no longer hold and reports by
 /// [`handle_host`](Self::handle_host), before it polls for a write.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Membership {
     settings: Settings,
@@ -109,9 +111,11 @@ pub struct Membership {
     /// Every lease change up to this one is in view; `None` before the first listing.
     seen: Option<Version>,
     peers: BTreeMap<NodeName, Peer>,
+    #[cfg_attr(feature = "serde", serde(skip))]
     bounds: Derived<bounds::Bounds>,
     own: Option<Own>,
     /// Counts the changes of what is [live](Self::live).
+    #[cfg_attr(feature = "serde", serde(skip))]
     edition: Derived<u64>,
     /// Another host writes our lease.
     is_contested: bool,
@@ -144,10 +148,12 @@ pub struct Membership {
 
     writer: publish::Writer,
     /// The rule that is broken on purpose, for tests.
+    #[cfg_attr(feature = "serde", serde(skip))]
     mutant: Mutant,
 }
 
 /// What an agent claims in its lease.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Claim {
     /// An address beyond others, having endpoints for it.
@@ -174,6 +180,7 @@ impl Claim {
 }
 
 /// How far the join for a claim has come.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Join {
     /// Everyone concerned knows: what is won may be held.
@@ -185,6 +192,7 @@ enum Join {
 }
 
 /// What the owner says of this host.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HostReport {
     /// The subnets that can be served now.
@@ -205,6 +213,7 @@ pub struct HostReport {
 }
 
 /// How to leave.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Leaving {
     /// Mark the lease so that the addresses stay for the next process, and for this long at most.
@@ -214,6 +223,7 @@ pub enum Leaving {
 }
 
 /// Whether a fact may have changed whose an address is.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Standings {

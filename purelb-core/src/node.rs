@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
+#[cfg(feature = "serde")]
+use crate::config::Pattern;
 use crate::config::{LbNodeAgent, LocalSpec, Node, OnStop};
 use crate::group::ServiceGroup;
 use crate::host::{Address, AddressKey, Family, Link, LinkIndex, Ownership, Route, Sighting};
@@ -139,9 +141,15 @@ pub struct Announcement {
 /// all heal the same way. Nothing is decided before every kind has been listed once.
 ///
 /// [`verdict`](Self::verdict) tells what was decided about an address, and why.
+///
+/// With the feature `serde` one can be kept as a checkpoint while it has no actions to hand out; what is read
+/// back goes on as the first would, once it was told where to `count_from` and has its patterns again
+/// (`complete_patterns`).
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug)]
 pub struct NodeAgent {
-    origin: Origin,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    origin: Option<Origin>,
     me: NodeName,
     now: Tick,
     ownership: Ownership,
@@ -155,7 +163,9 @@ pub struct NodeAgent {
     routes: Store<Route>,
     services: Store<Service>,
     membership: Membership,
-    /// Of the addresses that are wanted, as they were last elected.
+    /// Of the addresses that are wanted, as they were last elected: what makes elections cheap, not what
+    /// decides them.
+    #[cfg_attr(feature = "serde", serde(skip))]
     elections: Elections,
 
     config: Option<Config>,
@@ -185,10 +195,12 @@ pub struct NodeAgent {
     /// The addresses of others that people were told of, with their link's name and the Services.
     foreign: BTreeMap<IpAddr, BTreeMap<AddressKey, (String, Vec<ServiceRef>)>>,
     stopping: Option<OnStop>,
+    #[cfg_attr(feature = "serde", serde(skip))]
     actions: queue::Queue,
 }
 
 /// How this node is configured to announce.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq)]
 struct Config {
     spec: Result<LocalSpec, NotConfigured>,
@@ -197,6 +209,7 @@ struct Config {
 }
 
 /// An address that Services ask for.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 struct Want {
     /// In their order. Nearly always one: a set would take ten times the memory.
@@ -220,6 +233,7 @@ impl Want {
 }
 
 /// What has to be looked at again.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 struct Dirty {
     /// Every address.
@@ -240,7 +254,7 @@ impl NodeAgent {
     /// The agent of `settings.node`, started at `start`: the moment that ticks count from.
     pub fn new(settings: Settings, start: Instant) -> Self {
         Self {
-            origin: Origin::new(start),
+            origin: Some(Origin::new(start)),
             me: settings.node.clone(),
             now: Tick::START,
             ownership: Ownership::Mark,
@@ -284,6 +298,21 @@ impl NodeAgent {
         self.membership.keep_pace(pace);
     }
 
+    /// Ticks count from `start`: for one that was a checkpoint, the moment at which its recording began.
+    #[cfg(feature = "serde")]
+    pub fn count_from(&mut self, start: Instant) {
+        self.origin = Some(Origin::new(start));
+    }
+
+    /// Gives each pattern its matcher, made from its text: data has the text alone.
+    #[cfg(feature = "serde")]
+    pub fn complete_patterns(&mut self, make: &dyn Fn(&str) -> Option<Pattern>) {
+        self.agents.iter_mut().for_each(|agent| agent.complete_patterns(make));
+        if let Some(Config { spec: Ok(spec), .. }) = &mut self.config {
+            spec.local_interface.complete_pattern(make);
+        }
+    }
+
     /// Breaks a rule on purpose.
     #[cfg(feature = "mutations")]
     pub fn mutate(&mut self, mutation: crate::mutation::Mutation) {
@@ -305,6 +334,26 @@ impl NodeAgent {
     /// Every address that Services ask for, with what was decided.
     pub fn verdicts(&self) -> impl Iterator<Item = (IpAddr, &Verdict)> {
         self.wants.iter().filter_map(|(ip, want)| Some((*ip, want.verdict.as_ref()?)))
+    }
+
+    /// The Services that it was told of.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.iter()
+    }
+
+    /// The groups that it was told of.
+    pub fn groups(&self) -> impl Iterator<Item = &ServiceGroup> {
+        self.groups.iter()
+    }
+
+    /// The LBNodeAgents that it was told of.
+    pub fn agents(&self) -> impl Iterator<Item = &LbNodeAgent> {
+        self.agents.iter()
+    }
+
+    /// Where the kernel shows an address.
+    pub fn shown(&self, ip: IpAddr) -> impl Iterator<Item = &Address> {
+        self.addresses.of(ip)
     }
 
     /// The agent's view of the leases.
@@ -362,7 +411,7 @@ impl NodeAgent {
 
     fn pass_time(&mut self, now: Instant) {
         let then = self.now;
-        self.now = self.now.max(self.origin.tick(now));
+        self.now = self.now.max(self.origin.get_or_insert_with(|| Origin::new(now)).tick(now));
         self.hold.carried_out(then, self.now);
         let right = self.right();
         if self.membership.handle_timeout(self.now) == Standings::Changed {
@@ -395,7 +444,7 @@ impl NodeAgent {
     }
 
     /// The name of a link, or its number if it is gone.
-    fn link_name(&self, link: LinkIndex) -> String {
+    pub fn link_name(&self, link: LinkIndex) -> String {
         self.links.get(&link).map_or_else(|| link.to_string(), |link| link.name.clone())
     }
 
@@ -517,6 +566,6 @@ impl Machine for NodeAgent {
         .into_iter()
         .flatten()
         .min()?;
-        Some(Deadline { at: self.origin.instant(at), why })
+        Some(Deadline { at: self.origin?.instant(at), why })
     }
 }

@@ -11,6 +11,7 @@ use crate::host::{Family, LinkIndex};
 use crate::link::Unidentified;
 
 /// Where on this node an address belongs.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// On a local interface, of the one node that is elected.
@@ -63,6 +64,7 @@ impl fmt::Display for Nowhere {
 /// The local interfaces of a node for one family, in order of preference, with their subnets.
 ///
 /// Those that packets can leave by come before those without carrier, whatever was configured.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalNet {
     /// The interfaces, the preferred one first.
@@ -112,6 +114,7 @@ pub fn placement(ip: IpAddr, origin: Option<PoolFacts>, local: &LocalNet) -> Pla
 }
 
 /// What the pool that an address came from says of it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolFacts {
     /// How it reaches the world.
@@ -121,6 +124,7 @@ pub struct PoolFacts {
 }
 
 /// All pools of all groups, for finding the one that an address came from.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub struct PoolIndex {
     /// By first address; no two overlap.

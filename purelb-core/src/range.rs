@@ -13,6 +13,7 @@ use crate::host::Family;
 /// Written as CIDR (`192.0.2.0/24`, `2001:db8::/64`) or as from–to (`192.0.2.10-192.0.2.20`, blanks
 /// around the dash are fine). As in the Go PureLB a CIDR begins at the address **as written**:
 /// `192.0.2.77/24` is .77 to .255.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressRange {
     family: Family,
@@ -130,6 +131,7 @@ impl fmt::Display for AddressRange {
 }
 
 /// Why a text or a pair of addresses is no range.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {
     /// One end is IPv4, the other IPv6.

@@ -91,9 +91,33 @@ impl<T: Object> Store<T> {
         self.objects.get(key).map(Box::as_ref)
     }
 
+    /// All objects observed so far, to be completed in place. What is in their keys must stay.
+    #[cfg(feature = "serde")]
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.objects.values_mut().map(Box::as_mut)
+    }
+
     /// All objects observed so far in key order, whether or not the listing is complete.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.objects.values().map(Box::as_ref)
+    }
+}
+
+/// Whether all was listed, and the objects; their keys are in them.
+#[cfg(feature = "serde")]
+impl<T: Object + serde::Serialize> serde::Serialize for Store<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let objects: Vec<&T> = self.iter().collect();
+        (self.listed, objects).serialize(serializer)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de, T: Object + serde::Deserialize<'de>> serde::Deserialize<'de> for Store<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (listed, objects) = <(bool, Vec<T>)>::deserialize(deserializer)?;
+        let objects = objects.into_iter().map(|object| (object.key(), Box::new(object))).collect();
+        Ok(Self { objects, listed })
     }
 }
 

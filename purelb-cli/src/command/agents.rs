@@ -22,6 +22,55 @@ pub struct AgentPod {
     pub container: String,
 }
 
+/// The pod of one of our programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Where it runs.
+    pub node: NodeName,
+    /// Whether it is an agent's; else it is an allocator's.
+    pub is_agent: bool,
+}
+
+/// Every pod of our programs, by node.
+///
+/// # Errors
+///
+/// With what `kubectl` said, or why it could not be run.
+pub fn programs(cluster: &Cluster) -> Result<Vec<Pod>, String> {
+    let output = kubectl(cluster, &["get", "pods", "-o", "json"])?;
+    let list: Value = serde_json::from_slice(stdout(&output)?.as_bytes()).unwrap_or_default();
+    let pod = |pod: &Value| {
+        let containers = pod["spec"]["containers"].as_array()?;
+        let has = |name: &str| containers.iter().any(|container| container["name"] == name);
+        let is_agent = has("lbnodeagent");
+        (is_agent || has("allocator")).then_some(())?;
+        Some(Pod {
+            name: pod["metadata"]["name"].as_str()?.to_owned(),
+            node: pod["spec"]["nodeName"].as_str()?.into(),
+            is_agent,
+        })
+    };
+    let items = list["items"].as_array().into_iter().flatten();
+    let mut pods: Vec<Pod> = items.filter_map(pod).collect();
+    pods.sort_by(|a, b| a.node.cmp(&b.node));
+    Ok(pods)
+}
+
+/// Runs a command in the pod of one of our programs; returns the bytes that it wrote.
+///
+/// # Errors
+///
+/// With the last line of what it complained of, or why it could not be run.
+pub fn exec_bytes(cluster: &Cluster, pod: &Pod, command: &[&str]) -> Result<Vec<u8>, String> {
+    let container = if pod.is_agent { "lbnodeagent" } else { "allocator" };
+    let exec = ["exec", &pod.name, "-c", container, "--"];
+    let output = kubectl(cluster, &[&exec, command].concat())?;
+    stdout(&output)?;
+    Ok(output.stdout)
+}
+
 /// Every agent's pod, by node.
 ///
 /// # Errors

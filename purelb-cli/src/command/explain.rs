@@ -14,7 +14,7 @@ use crate::report::story::Story;
 
 /// A Service as `NAMESPACE/NAME`.
 #[derive(Clone, Debug)]
-struct Named(ServiceKey);
+pub struct Named(pub ServiceKey);
 
 impl FromStr for Named {
     type Err = &'static str;

@@ -1,15 +1,14 @@
 //! `purelb ip` and `purelb view`: what is on the nodes.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 
 use super::agents;
 use super::cluster::Cluster;
+use super::loopback;
 use super::output::verdict;
 use crate::telemetry::server::PORT;
 
@@ -86,32 +85,14 @@ pub struct View {
 
 /// Runs `purelb view`.
 pub fn view(args: &View) -> ExitCode {
-    match page(args.port) {
+    match loopback::get(args.port, "/view") {
         Ok(json) => {
-            println!("{json}");
+            println!("{}", String::from_utf8_lossy(&json));
             ExitCode::SUCCESS
         }
         Err(why) => {
             eprintln!("purelb view: no agent answers at port {} of this host: {why}", args.port);
             ExitCode::FAILURE
         }
-    }
-}
-
-/// How long an agent may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-fn page(port: u16) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /view HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.lines().next().unwrap_or_default();
-    if status.contains(" 200 ") {
-        Ok(body.to_owned())
-    } else {
-        Err(std::io::Error::other(format!("it says {status:?}: {}", body.trim())))
     }
 }

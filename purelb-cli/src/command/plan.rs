@@ -71,7 +71,7 @@ fn refuse(why: &str) -> ExitCode {
 }
 
 /// The objects of a manifest: documents of YAML or JSON, Lists taken apart.
-fn read(path: &Path) -> Result<Vec<Value>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<Value>, String> {
     let text = if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)
@@ -94,7 +94,7 @@ fn read(path: &Path) -> Result<Vec<Value>, String> {
 }
 
 /// The cluster as it would be.
-fn changed(
+pub(super) fn changed(
     before: &Snapshot,
     objects: Vec<Value>,
     deletes: &[String],

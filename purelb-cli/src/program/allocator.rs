@@ -9,6 +9,7 @@ mod world;
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -17,11 +18,12 @@ use purelb_core::allocator::Settings;
 use purelb_core::leadership::{self, DEFAULT_DURATION, Leadership, MIN_DURATION};
 use purelb_k8s::go_duration;
 use purelb_k8s::notice::recorder;
+use tokio::sync::Mutex;
 use tracing::info;
 
 use crate::driver::drive;
 use crate::telemetry::allocator::AllocatorMetrics;
-use crate::telemetry::desk::Pages;
+use crate::telemetry::desk::{Pages, desk};
 use crate::telemetry::health::Health;
 
 use super::daemon::{self, Common, Failure, Signals};
@@ -78,6 +80,8 @@ async fn serve(args: Args, signals: Signals) -> Result<(), Failure> {
     let mut leadership =
         Leadership::new(leadership::Settings { identity: identity.clone(), duration });
     let (mut election, seat) = Election::new(&client, &namespace, duration, &identity);
+    let (desk, questions) = desk();
+    let pages = Pages::from([("/recording", daemon::recording(&desk))]);
     let office = Office {
         client,
         namespace,
@@ -87,6 +91,8 @@ async fn serve(args: Args, signals: Signals) -> Result<(), Failure> {
         health: health.clone(),
         seat,
         signals,
+        questions: Arc::new(Mutex::new(questions)),
+        recording: (identity, args.common.recording_size()),
     };
     let pulse = health.pulse("leadership");
     tokio::select! {
@@ -98,7 +104,7 @@ async fn serve(args: Args, signals: Signals) -> Result<(), Failure> {
             election::Ended::WatchLost => Err(Failure::WatchesLost),
         },
         failure = office.run() => Err(failure),
-        () = listening.serve(registry, health, Pages::new()) => Err(Failure::ServerEnded),
+        () = listening.serve(registry, health, pages) => Err(Failure::ServerEnded),
         () = events.run() => Err(Failure::EventsEnded),
     }
 }

@@ -12,8 +12,11 @@ use purelb_k8s::client::{self, ConnectError};
 use purelb_k8s::error::chain;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tracing::{error, info};
 
+use crate::recording::{Bytes, Recordable, Recorded};
+use crate::telemetry::desk::{Desk, Page};
 use crate::telemetry::log;
 use crate::telemetry::server::{self, BindError, Listening};
 
@@ -36,6 +39,10 @@ pub(super) struct Common {
     #[arg(long, default_value_t = server::PORT)]
     port: u16,
 
+    /// How many bytes of what it was told last are kept for `purelb record`, such as 256Ki; 0 for none
+    #[arg(long, env = "PURELB_RECORDING_SIZE", default_value_t = Bytes::DEFAULT)]
+    recording_size: Bytes,
+
     /// `info` or `debug`
     #[arg(long, env = "PURELB_LOG_LEVEL", default_value = "info")]
     log_level: String,
@@ -49,6 +56,11 @@ impl Common {
     /// The namespace that PureLB is installed in.
     pub(super) fn namespace(&self) -> Result<String, Failure> {
         client::namespace(self.namespace.as_deref()).ok_or(Failure::NoNamespace)
+    }
+
+    /// How much is recorded.
+    pub(super) fn recording_size(&self) -> Bytes {
+        self.recording_size
     }
 
     /// Listens where metrics and probes are served.
@@ -112,6 +124,16 @@ fn begin() -> Result<(Runtime, Signals), Failure> {
         Signals::new()?
     };
     Ok((runtime, signals))
+}
+
+/// The page that gives out the recording of a machine.
+pub(super) fn recording<M: Recordable + 'static>(desk: &Desk<Recorded<M>>) -> Page {
+    desk.file("application/gzip", |machine: &Recorded<M>| {
+        let file = machine.file(Instant::now().into_std());
+        file.ok_or_else(|| {
+            "nothing is recorded: --recording-size (PURELB_RECORDING_SIZE) is 0".into()
+        })
+    })
 }
 
 /// What a failure tells the shell: 2 for what the command line or the environment can mend, 3 for a

@@ -19,6 +19,7 @@ use purelb_netlink::{Kernel, LockError, NamespaceLock, WatchError};
 use tracing::{info, warn};
 
 use crate::driver::drive;
+use crate::recording::{AgentSettings, Recorded};
 use crate::telemetry::agent::AgentMetrics;
 use crate::telemetry::desk::{Pages, desk};
 use crate::telemetry::health::Health;
@@ -100,9 +101,11 @@ async fn serve(args: Args, signals: Signals) -> Result<(), Failure> {
     }
 
     let (desk, questions) = desk();
-    let pages = Pages::from([("/view", desk.page(|agent: &NodeAgent, _| agent.view()))]);
-    let mut machine = NodeAgent::new(settings.clone(), start).with_ownership(ownership);
-    machine.keep_pace(pace);
+    let view = desk.page(|agent: &Recorded<NodeAgent>, _| agent.view());
+    let pages = Pages::from([("/recording", daemon::recording(&desk)), ("/view", view)]);
+    let made_with = AgentSettings { lease: settings.clone(), pace: Some(pace), ownership };
+    let name = settings.node.as_str();
+    let mut machine = Recorded::new(made_with, name, args.common.recording_size(), start);
     let sources = Sources { kernel, questions, signals };
     let mut world = World::new(client, &namespace, &settings, sources, metrics, health.clone());
     let events = world.take_worker();

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use purelb_core::allocator::{Catalog, Provenance};
 use purelb_core::group::Announce;
-use purelb_core::host::Family;
+use purelb_core::host::{Family, LinkIndex};
 use purelb_core::link::Policy;
 use purelb_core::name::{NodeName, ServiceKey};
 use purelb_core::node::{Verdict, View};
@@ -259,6 +259,20 @@ fn from(ip: IpAddr, service: &Service, catalog: &Catalog) -> String {
     }
 }
 
+/// What an agent decided of an address; `name` is that of a link.
+pub fn decision(verdict: &Verdict, name: impl Fn(LinkIndex) -> String) -> String {
+    match verdict {
+        Verdict::Local { link, net, .. } => format!("{net} on {}, having won it", name(*link)),
+        Verdict::Virtual { net, why: Virtual::Remote } => {
+            format!("{net} on the virtual interface, as its group is remote")
+        }
+        Verdict::Virtual { net, why: Virtual::Unidentified } => {
+            format!("{net} on the virtual interface, as the local one is not identified")
+        }
+        Verdict::Withheld(why) => format!("not here: {why}"),
+    }
+}
+
 /// What an agent says of an address.
 fn facts(ip: IpAddr, view: &View) -> Vec<String> {
     let mut facts = Vec::new();
@@ -286,16 +300,7 @@ fn facts(ip: IpAddr, view: &View) -> Vec<String> {
     };
     facts.push(match &address.verdict {
         None => "its agent has not listed everything yet, and decides nothing".to_owned(),
-        Some(Verdict::Local { link, net, .. }) => {
-            format!("decided: {net} on {}, having won it", name(*link))
-        }
-        Some(Verdict::Virtual { net, why: Virtual::Remote }) => {
-            format!("decided: {net} on the virtual interface, as its group is remote")
-        }
-        Some(Verdict::Virtual { net, why: Virtual::Unidentified }) => {
-            format!("decided: {net} on the virtual interface, as the local one is not identified")
-        }
-        Some(Verdict::Withheld(why)) => format!("decided: not here: {why}"),
+        Some(verdict) => format!("decided: {}", decision(verdict, name)),
     });
     if address.shown.is_empty() {
         facts.push("the kernel shows it on no interface".to_owned());

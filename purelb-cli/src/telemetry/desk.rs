@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::Uri;
+use hyper::body::Bytes;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -53,7 +54,25 @@ impl<M: 'static> Desk<M> {
         Arc::new(move |uri: Uri| {
             let (desk, look) = (desk.clone(), look.clone());
             Box::pin(async move {
-                desk.ask(move |machine| serde_json::to_string(&look(machine, &uri))).await?.ok()
+                let asked = desk.ask(move |machine| serde_json::to_string(&look(machine, &uri)));
+                let json = asked.await.ok_or(NOBODY)?.map_err(|error| error.to_string())?;
+                Ok(Body { kind: "application/json", bytes: json.into() })
+            })
+        })
+    }
+
+    /// A page that is a file of this type, if `make` makes one of the machine; else it says why not.
+    pub fn file(
+        &self,
+        kind: &'static str,
+        make: impl Fn(&M) -> Result<Vec<u8>, String> + Clone + Send + Sync + 'static,
+    ) -> Page {
+        let desk = self.clone();
+        Arc::new(move |_| {
+            let (desk, make) = (desk.clone(), make.clone());
+            Box::pin(async move {
+                let bytes = desk.ask(move |machine| make(machine)).await.ok_or(NOBODY)??;
+                Ok(Body { kind, bytes: bytes.into() })
             })
         })
     }
@@ -62,6 +81,18 @@ impl<M: 'static> Desk<M> {
 /// Pages by path.
 pub type Pages = BTreeMap<&'static str, Page>;
 
-/// A page of the HTTP server: JSON, unless the loop has ended.
+/// A page of the HTTP server, or why there is none now.
 pub type Page =
-    Arc<dyn Fn(Uri) -> Pin<Box<dyn Future<Output = Option<String>> + Send>> + Send + Sync>;
+    Arc<dyn Fn(Uri) -> Pin<Box<dyn Future<Output = Result<Body, String>> + Send>> + Send + Sync>;
+
+/// What a page shows.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// Its media type.
+    pub kind: &'static str,
+    /// All of it.
+    pub bytes: Bytes,
+}
+
+/// Nobody took the question.
+const NOBODY: &str = "this program decides nothing now: it is ending, or another one leads";

@@ -164,15 +164,20 @@ async fn answer<B>(request: &Request<B>, peer: IpAddr, shared: &Shared) -> Respo
             if !peer.to_canonical().is_loopback() {
                 let text = "only from this host, at its loopback address\n";
                 (StatusCode::FORBIDDEN, PLAIN, text.to_owned())
-            } else if let Some(json) = page(request.uri().clone()).await {
-                (StatusCode::OK, JSON, json)
             } else {
-                (StatusCode::SERVICE_UNAVAILABLE, PLAIN, "the program is ending\n".to_owned())
+                match page(request.uri().clone()).await {
+                    Ok(body) => return respond(StatusCode::OK, body.kind, body.bytes),
+                    Err(why) => (StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{why}\n")),
+                }
             }
         }
         _ => (StatusCode::NOT_FOUND, PLAIN, "/metrics, /healthz, /readyz\n".to_owned()),
     };
-    let mut response = Response::new(Full::from(text));
+    respond(status, kind, text.into())
+}
+
+fn respond(status: StatusCode, kind: &'static str, bytes: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(bytes));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response
@@ -198,7 +203,6 @@ fn is_unsupported(error: &io::Error) -> bool {
 }
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// How many connections may be open at once.

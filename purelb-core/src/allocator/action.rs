@@ -24,6 +24,20 @@ pub const SKIP_IPV6_DAD: &str = "purelb.io/skip-ipv6-dad";
 /// for it now, if its addresses are of another. The allocator takes it away.
 pub const RE_EVALUATE: &str = "purelb.io/re-evaluate";
 
+/// Reads names of annotations of ours back.
+#[cfg(feature = "serde")]
+pub(crate) fn our_annotations<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<&'static str>, D::Error> {
+    const OURS: [&str; 4] = [ALLOCATED_BY, ALLOCATED_FROM, POOL_TYPE, SKIP_IPV6_DAD];
+    let names: Vec<String> = serde::Deserialize::deserialize(deserializer)?;
+    let known = |name: &String| {
+        let found = OURS.into_iter().find(|ours| ours == name);
+        found.ok_or_else(|| serde::de::Error::custom(format!("{name:?} is no annotation of ours")))
+    };
+    names.iter().map(known).collect()
+}
+
 /// Something the host of an [`Allocator`](super::Allocator) is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -75,6 +89,7 @@ pub struct Patch {
 }
 
 /// The annotations that say whose an address is.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Marks {
     /// `allocated-from`: the group's name; if the addresses are from several, one name for each

@@ -11,6 +11,7 @@ use crate::name::GroupName;
 use crate::service::Service;
 
 /// The whole answer for a Service.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) ingress: Vec<IpAddr>,

@@ -19,6 +19,7 @@ use crate::name::GroupName;
 use crate::service::{FamilyPolicy, Service};
 
 /// What a Service should have.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     /// All its addresses, in the order of the ingress list: those that it keeps, then new ones.
@@ -38,6 +39,7 @@ pub struct Assignment {
 }
 
 /// A sidecar is to be asked.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// The external group.

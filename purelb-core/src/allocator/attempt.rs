@@ -1,9 +1,10 @@
 //! Writing an answer until it shows: one request at a time, again only after a pause.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::allocator::event::{Ticket, Written};
 use crate::name::ResourceVersion;
+use crate::time::Tick;
 
 /// From one write of an answer to the next write of the same, at first; doubled each time.
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -17,16 +18,18 @@ const FORGIVEN: Duration = Duration::from_secs(60);
 /// An answer that was written and does not show, whether because the write failed, the watch lags, or
 /// somebody undid it, is written again after a pause that grows. A different answer is written at
 /// once. While a request is out, nothing is written.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt<A> {
     outstanding: Option<(Ticket, A)>,
     last: Option<Last<A>>,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 struct Last<A> {
     answer: A,
-    at: Instant,
+    at: Tick,
     tries: u32,
     /// The version that the write was refused for.
     conflict: Option<ResourceVersion>,
@@ -40,7 +43,7 @@ pub(crate) enum Step {
     /// Write.
     Send,
     /// Nothing before this moment.
-    Wait(Instant),
+    Wait(Tick),
 }
 
 impl<A> Default for Attempt<A> {
@@ -68,7 +71,7 @@ impl<A: PartialEq + Clone> Attempt<A> {
         shows: bool,
         version: &ResourceVersion,
         gap: Duration,
-        now: Instant,
+        now: Tick,
     ) -> Step {
         if shows || self.outstanding.is_some() {
             return Step::Rest;
@@ -87,7 +90,7 @@ impl<A: PartialEq + Clone> Attempt<A> {
     }
 
     /// Notes that `answer` was sent.
-    pub(crate) fn sent(&mut self, ticket: Ticket, answer: A, now: Instant) {
+    pub(crate) fn sent(&mut self, ticket: Ticket, answer: A, now: Tick) {
         let tries = match &self.last {
             Some(last) if last.answer == answer && now < last.at + pause(last.tries) + FORGIVEN => {
                 last.tries.saturating_add(1)
@@ -104,7 +107,7 @@ impl<A: PartialEq + Clone> Attempt<A> {
         ticket: Ticket,
         result: &Written,
         version: &ResourceVersion,
-        now: Instant,
+        now: Tick,
     ) -> Option<A> {
         let (_, answer) = self.outstanding.take_if(|(out, _)| *out == ticket)?;
         if let Some(last) = &mut self.last {
@@ -131,8 +134,8 @@ mod tests {
     use super::*;
 
     #[allow(clippy::disallowed_methods, reason = "a test needs some moment to count from")]
-    fn now() -> Instant {
-        Instant::now()
+    fn now() -> Tick {
+        Tick::START
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub const DEFAULT_GROUP: &str = "default";
 ///
 /// Which of two overlapping groups can be used depends on their names alone, never on which came
 /// first: the one that sorts first.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     groups: BTreeMap<GroupName, Result<Group, GroupRefusal>>,
@@ -32,6 +33,7 @@ pub struct Catalog {
     defaults: BTreeSet<GroupName>,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 struct Place {
     range: AddressRange,
@@ -49,6 +51,7 @@ pub struct Choice<'a> {
 }
 
 /// Why a group was chosen.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Provenance {
     /// The namespace has several groups and no single default, and no fence: `default` it is.

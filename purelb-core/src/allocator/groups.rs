@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::allocator::Allocator;
 use crate::allocator::action::{Action, StatusWrite};
@@ -19,12 +19,14 @@ use crate::group::{Announce, Group, GroupSpec, ServiceGroup, Source};
 use crate::host::Family;
 use crate::name::{GroupName, Namespace, ResourceVersion, Uid};
 use crate::store::Change;
+use crate::time::Tick;
 use crate::usage::{FamilyUsage, GroupStatus, Usage};
 
 /// The least time between two writes of one group's status.
 const STATUS_GAP: Duration = Duration::from_millis(500);
 
 /// What the allocator remembers of a ServiceGroup.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 pub(crate) struct GroupRecord {
     spec: Spec,
@@ -36,6 +38,7 @@ pub(crate) struct GroupRecord {
 }
 
 /// All of a ServiceGroup that a decision stands on.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Spec {
     uid: Uid,
@@ -57,6 +60,7 @@ impl From<&ServiceGroup> for Spec {
     }
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Overlap {
     Cluster(String, ipnet::IpNet),
@@ -64,13 +68,14 @@ enum Overlap {
 }
 
 /// What a sidecar says of itself.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 struct Figures {
     known: Option<(Usage, Vec<String>)>,
     is_fresh: bool,
     is_out: bool,
     tries: u32,
-    not_before: Option<Instant>,
+    not_before: Option<Tick>,
 }
 
 impl Allocator {
@@ -188,7 +193,7 @@ impl Allocator {
     }
 
     /// Says how full a group is, if that has changed.
-    pub(super) fn decide_group(&mut self, name: &GroupName, now: Instant) {
+    pub(super) fn decide_group(&mut self, name: &GroupName, now: Tick) {
         let Some(group) = self.catalog.group(name) else {
             if let Some(record) = self.group_records.get_mut(name)
                 && record.usage.take().is_some()
@@ -237,7 +242,7 @@ impl Allocator {
     }
 
     /// A group that cannot be used gives nothing: a status that still says otherwise is taken back.
-    fn clear_status(&mut self, name: &GroupName, now: Instant) {
+    fn clear_status(&mut self, name: &GroupName, now: Tick) {
         let Some(observed) = self.groups.get(name) else { return };
         if observed.status.is_none() {
             return;
@@ -251,7 +256,7 @@ impl Allocator {
         self.write_status(name, status, now);
     }
 
-    fn write_status(&mut self, name: &GroupName, status: GroupStatus, now: Instant) {
+    fn write_status(&mut self, name: &GroupName, status: GroupStatus, now: Tick) {
         let Some(observed) = self.groups.get(name) else { return };
         let Some(record) = self.group_records.get_mut(name) else { return };
         let shows = observed.status.as_ref() == Some(&status);
@@ -275,7 +280,7 @@ impl Allocator {
         uid: &Uid,
         ticket: Ticket,
         result: &Written,
-        now: Instant,
+        now: Tick,
     ) {
         let record = self.group_records.get_mut(group).filter(|record| record.spec.uid == *uid);
         let Some(record) = record else { return };
@@ -291,7 +296,7 @@ impl Allocator {
         }
     }
 
-    fn ask_for_figures(&mut self, name: &GroupName, socket: String, now: Instant) {
+    fn ask_for_figures(&mut self, name: &GroupName, socket: String, now: Tick) {
         let Some(record) = self.group_records.get_mut(name) else { return };
         let figures = &mut record.figures;
         let is_early = figures.not_before.is_some_and(|not_before| now < not_before);
@@ -310,7 +315,7 @@ impl Allocator {
         &mut self,
         group: &GroupName,
         result: Result<IpamAnswer, IpamError>,
-        now: Instant,
+        now: Tick,
     ) {
         let Some(record) = self.group_records.get_mut(group) else { return };
         let figures = &mut record.figures;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 /// A set of numbers, stored as maximal runs: the first free number from any point on is found in
 /// O(log n) of the runs, whatever the size of what is searched.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Intervals {
     /// First to last of each run. No two touch.

@@ -15,6 +15,7 @@ use crate::usage::Usage;
 pub const MOST_ADDRESSES: usize = 16;
 
 /// A call to a sidecar.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpamRequest {
     /// Bears the reply.
@@ -28,6 +29,7 @@ pub struct IpamRequest {
 }
 
 /// Which of the three calls.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IpamCall {
     /// `Allocate`, by families.

@@ -23,6 +23,7 @@ use crate::service::{Port, Service};
 ///
 /// Every operation costs O(log n) in the number of addresses that are taken, times the number of
 /// Services that share the address in question.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     owners: BTreeMap<Uid, Owner>,
@@ -35,6 +36,7 @@ pub struct Ledger {
 }
 
 /// A Service, as far as others must respect what it has.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// Namespace and name.
@@ -63,6 +65,7 @@ impl Owner {
 }
 
 /// An address of a Service, and which group it was given out of, as far as that is known.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Held {
     /// The address.
@@ -72,6 +75,7 @@ pub struct Held {
 }
 
 /// Why a Service cannot have an address.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// Somebody has it, and does not share it with this Service.
@@ -97,12 +101,14 @@ pub struct Settled {
     pub lost: Vec<Held>,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Use {
     uid: Uid,
     is_leaving: bool,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug)]
 struct Counter {
     range: AddressRange,

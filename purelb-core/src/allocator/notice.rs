@@ -213,6 +213,7 @@ impl fmt::Display for ServiceNotice {
 }
 
 /// How addresses were chosen.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum How {
     /// From the range with the fewest in use.
@@ -232,6 +233,7 @@ pub enum How {
 }
 
 /// Why a Service no longer has an address.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
     /// Another Service has it too and keeps it.
@@ -264,6 +266,7 @@ impl fmt::Display for Cause {
 }
 
 /// Something about how a Service is written that its owner should know.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Remark {
     /// Addresses and a group are both asked for; the addresses count.

@@ -2,24 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
-use std::time::Instant;
 
 use crate::allocator::action::Action;
+#[cfg(feature = "serde")]
+use crate::allocator::action::our_annotations;
 use crate::allocator::event::Ticket;
 use crate::allocator::notice::{GroupNotice, Notice, ServiceNotice};
-use crate::machine::Deadline;
 use crate::name::{GroupName, ResourceVersion, ServiceKey, Uid};
+use crate::time::Tick;
 
 /// Actions not yet polled, what each ticket was for, and when to look again at what.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
+    #[cfg_attr(feature = "serde", serde(skip))]
     actions: VecDeque<Action>,
     purposes: BTreeMap<Ticket, Purpose>,
-    wakes: BTreeSet<(Instant, Wake)>,
+    wakes: BTreeSet<(Tick, Wake)>,
     next: u64,
 }
 
 /// What a ticket was for.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// A job at the head of a sidecar's line.
@@ -37,11 +41,13 @@ pub(crate) enum Purpose {
 }
 
 /// A Service that the watch says is gone, and whose answer is to be taken back.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Departed {
     pub(crate) service: ServiceKey,
     pub(crate) uid: Uid,
     /// Annotations of ours that it bore.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "our_annotations"))]
     pub(crate) remove: Vec<&'static str>,
     /// The addresses that it showed.
     pub(crate) showed: Vec<IpAddr>,
@@ -50,6 +56,7 @@ pub(crate) struct Departed {
 }
 
 /// What to look at again.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wake {
     /// A group's status.
@@ -108,12 +115,12 @@ impl Outbox {
         self.purposes.remove(&ticket)
     }
 
-    pub(crate) fn wake(&mut self, at: Instant, what: Wake) {
+    pub(crate) fn wake(&mut self, at: Tick, what: Wake) {
         self.wakes.insert((at, what));
     }
 
     /// One that is due.
-    pub(crate) fn due(&mut self, now: Instant) -> Option<Wake> {
+    pub(crate) fn due(&mut self, now: Tick) -> Option<Wake> {
         let (at, _) = self.wakes.first()?;
         if *at > now {
             return None;
@@ -121,7 +128,7 @@ impl Outbox {
         self.wakes.pop_first().map(|(_, what)| what)
     }
 
-    pub(crate) fn deadline(&self) -> Option<Deadline> {
-        self.wakes.first().map(|(at, what)| Deadline { at: *at, why: what.why() })
+    pub(crate) fn deadline(&self) -> Option<(Tick, &'static str)> {
+        self.wakes.first().map(|(at, what)| (*at, what.why()))
     }
 }

@@ -67,6 +67,7 @@ pub(crate) fn one(
 }
 
 /// What [`one_per_range`] found.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct PerRange {
     /// The new addresses.
     pub(crate) found: Vec<Held>,

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
 
+#[cfg(feature = "serde")]
+use crate::allocator::action::our_annotations;
 use crate::allocator::answer::Answer;
 use crate::allocator::attempt::Attempt;
 use crate::allocator::notice::{Cause, How, Remark};
@@ -11,8 +12,10 @@ use crate::allocator::refusal::Refusal;
 use crate::allocator::sidecar::Asked;
 use crate::name::{GroupName, SharingKey, Uid};
 use crate::service::{Port, Service};
+use crate::time::Tick;
 
 /// What the allocator remembers of a Service.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) uid: Uid,
@@ -23,6 +26,7 @@ pub(crate) struct Record {
     /// It is somebody else's affair, as last taken in: what it shows is taken, and not ours to write.
     pub(crate) is_foreign: bool,
     /// What it showed of our annotations, as last taken in.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "our_annotations"))]
     pub(crate) marks: Vec<&'static str>,
     /// Its deletion had begun, as last taken in.
     pub(crate) is_deleting: bool,
@@ -31,7 +35,7 @@ pub(crate) struct Record {
     /// How addresses that are not told of yet were chosen.
     pub(crate) how: BTreeMap<IpAddr, How>,
     /// Since when the API does not show what it is to have.
-    pub(crate) lacks_since: Option<Instant>,
+    pub(crate) lacks_since: Option<Tick>,
     /// Why addresses are leaving.
     pub(crate) causes: BTreeMap<IpAddr, Cause>,
     pub(crate) refusal: Option<Refusal>,
@@ -71,7 +75,7 @@ impl Record {
     }
 
     /// Notes whether the API shows all that it is to have, as far as is known.
-    pub(crate) fn note_lack(&mut self, shows: bool, now: Instant) {
+    pub(crate) fn note_lack(&mut self, shows: bool, now: Tick) {
         let is_asking = self.asked.as_ref().is_some_and(Asked::is_pending);
         if !shows || is_asking {
             self.lacks_since.get_or_insert(now);

@@ -17,6 +17,7 @@ use crate::service::Port;
 ///
 /// The text names who and what, and no number that changes by itself, so that Events aggregate.
 /// What a Service already has stays its own whatever is refused.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Several groups list the namespace, none of them or more than one as its default, and at
@@ -288,6 +289,7 @@ impl Refusal {
 }
 
 /// Why a ServiceGroup cannot be used.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GroupRefusal {
     /// It shares addresses with a group that sorts before it.
@@ -306,6 +308,7 @@ pub enum GroupRefusal {
 }
 
 /// Which fence keeps a Service out of a group.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fence {
     /// The Service's namespace is confined to the groups that list it: these.
@@ -327,6 +330,7 @@ fn denial(namespace: &Namespace, group: &GroupName, fence: &Fence) -> String {
 }
 
 /// Ranges of a group as written, for people.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ranges(pub Vec<AddressRange>);
 

@@ -7,6 +7,7 @@ use crate::host::Family;
 use crate::service::{FamilyPolicy, Service};
 
 /// What a Service asks for by address.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The addresses, in order, each once.
@@ -16,6 +17,7 @@ pub struct Request {
 }
 
 /// Where a Service asks for addresses.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// In the annotation `purelb.io/addresses`.

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::group::{Announce, Pool};
 
 /// What an address means in its subnet.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reserved {
     /// The highest address of an IPv4 subnet.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::allocator::action::{Action, Patch, Release};
 use crate::allocator::answer::Answer;
@@ -17,10 +17,11 @@ use crate::allocator::refusal::Refusal;
 use crate::allocator::{Allocator, Catalog, Owner};
 use crate::name::{GroupName, ResourceVersion, ServiceKey, Uid};
 use crate::service::Service;
+use crate::time::Tick;
 
 impl Allocator {
     /// Decides about a Service and asks for what follows.
-    pub(super) fn decide(&mut self, key: &ServiceKey, now: Instant) {
+    pub(super) fn decide(&mut self, key: &ServiceKey, now: Tick) {
         let Some(service) = self.services.get(key) else { return };
         let Some(record) = self.records.get_mut(key) else { return };
         if !service.is_load_balancer {
@@ -55,7 +56,7 @@ impl Allocator {
     }
 
     /// Makes a decision so: in the ledger, in what people are told, and in the API.
-    fn apply(&mut self, key: &ServiceKey, assignment: Assignment, now: Instant) {
+    fn apply(&mut self, key: &ServiceKey, assignment: Assignment, now: Tick) {
         let Assignment { held, how, dropped, refusal, remarks, ask, scarce } = assignment;
         let Some(record) = self.records.get_mut(key) else { return };
         record.is_managed = true;
@@ -146,7 +147,7 @@ impl Allocator {
     }
 
     /// Writes an answer that does not show, unless that was just tried.
-    fn write(&mut self, key: &ServiceKey, answer: Answer, shows: bool, now: Instant) {
+    fn write(&mut self, key: &ServiceKey, answer: Answer, shows: bool, now: Tick) {
         let Some(service) = self.services.get(key) else { return };
         let Some(record) = self.records.get_mut(key) else { return };
         match record.answer.step(&answer, shows, &service.version, Duration::ZERO, now) {
@@ -178,7 +179,7 @@ impl Allocator {
         version: &ResourceVersion,
         ticket: Ticket,
         result: &Written,
-        now: Instant,
+        now: Tick,
     ) {
         let Some(record) = self.records.get_mut(key).filter(|record| record.uid == *uid) else {
             return;
@@ -199,11 +200,11 @@ impl Allocator {
     }
 
     /// Tells people what the API shows now and did not before.
-    fn tell_of(&mut self, key: &ServiceKey, answer: &Answer, now: Instant) {
+    fn tell_of(&mut self, key: &ServiceKey, answer: &Answer, now: Tick) {
         let Some(record) = self.records.get_mut(key) else { return };
         // It was noted before the write.
         let lacks_since = record.lacks_since.take().unwrap_or(now);
-        let took = now.saturating_duration_since(lacks_since);
+        let took = now.since(lacks_since);
         let told = std::mem::replace(&mut record.told, answer.ingress.clone());
         let new: Vec<IpAddr> =
             answer.ingress.iter().filter(|ip| !told.contains(ip)).copied().collect();
@@ -233,7 +234,7 @@ impl Allocator {
     }
 
     /// Removes `re-evaluate` once all that it asked for is done and shows.
-    fn remove_re_evaluate(&mut self, key: &ServiceKey, now: Instant) {
+    fn remove_re_evaluate(&mut self, key: &ServiceKey, now: Tick) {
         let Some(service) = self.services.get(key) else { return };
         let Some(record) = self.records.get_mut(key) else { return };
         let is_busy = record.answer.is_outstanding()
@@ -259,7 +260,7 @@ impl Allocator {
         uid: &Uid,
         ticket: Ticket,
         result: &Written,
-        now: Instant,
+        now: Tick,
     ) {
         let Some(record) = self.records.get_mut(key).filter(|record| record.uid == *uid) else {
             return;
@@ -281,7 +282,7 @@ impl Allocator {
 
     /// The answer of a Service that is gone was taken back, or was not. If it could be, the Service
     /// was not deleted: its type has changed.
-    pub(super) fn released(&mut self, gone: Departed, result: &Written, now: Instant) {
+    pub(super) fn released(&mut self, gone: Departed, result: &Written, now: Tick) {
         match result {
             Written::Accepted if gone.showed.is_empty() => {}
             Written::Accepted => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::allocator::Allocator;
 use crate::allocator::action::Action;
@@ -16,6 +16,7 @@ use crate::allocator::refusal::Refusal;
 use crate::host::Family;
 use crate::name::{GroupName, ServiceKey, Uid};
 use crate::service::{FamilyPolicy, Service};
+use crate::time::Tick;
 
 /// After a sidecar's final no, ask again this much later.
 const SLOW: Duration = Duration::from_secs(300);
@@ -25,20 +26,23 @@ const SLOW: Duration = Duration::from_secs(300);
 /// A sidecar knows a Service by namespace and name, not by uid. So the requests for one name form a
 /// line, and the next is made when the one before was answered: the release of a Service that is gone
 /// can never take the addresses of the one that came after it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sidecars {
     lines: BTreeMap<(GroupName, ServiceKey), VecDeque<Job>>,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 struct Job {
     uid: Uid,
     work: Work,
     is_out: bool,
     tries: u32,
-    not_before: Option<Instant>,
+    not_before: Option<Tick>,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Work {
     Allocate(Ask),
@@ -46,6 +50,7 @@ enum Work {
 }
 
 /// What a Service's sidecar was asked for, and what came of it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) ask: Ask,
@@ -53,6 +58,7 @@ pub(crate) struct Asked {
     tries: u32,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     /// It has not answered yet.
@@ -60,7 +66,7 @@ enum State {
     /// It gave what it gave.
     Given,
     /// It gave nothing that can be used.
-    Refused { refusal: Refusal, until: Instant },
+    Refused { refusal: Refusal, until: Tick },
 }
 
 impl Asked {
@@ -72,12 +78,7 @@ impl Asked {
 impl Allocator {
     /// Asks the sidecar of a group for a Service's addresses, unless it was just asked; returns why
     /// the Service does not have them, as far as that is known.
-    pub(super) fn ask_sidecar(
-        &mut self,
-        key: &ServiceKey,
-        ask: Ask,
-        now: Instant,
-    ) -> Option<Refusal> {
+    pub(super) fn ask_sidecar(&mut self, key: &ServiceKey, ask: Ask, now: Tick) -> Option<Refusal> {
         let record = self.records.get_mut(key)?;
         let mut tries = 0;
         if let Some(asked) = &record.asked {
@@ -143,7 +144,7 @@ impl Allocator {
     }
 
     /// Makes the request at the head of a line, if it is not made yet and may be.
-    pub(super) fn advance_line(&mut self, group: &GroupName, key: &ServiceKey, now: Instant) {
+    pub(super) fn advance_line(&mut self, group: &GroupName, key: &ServiceKey, now: Tick) {
         let at = (group.clone(), key.clone());
         let Some(line) = self.sidecars.lines.get_mut(&at) else { return };
         let Some(job) = line.front_mut() else {
@@ -185,7 +186,7 @@ impl Allocator {
         group: &GroupName,
         key: &ServiceKey,
         result: Result<IpamAnswer, IpamError>,
-        now: Instant,
+        now: Tick,
     ) {
         let at = (group.clone(), key.clone());
         let Some(line) = self.sidecars.lines.get_mut(&at) else { return };
@@ -220,7 +221,7 @@ impl Allocator {
     }
 
     /// A sidecar gave no address that can be used.
-    fn not_given(&mut self, key: &ServiceKey, uid: &Uid, refusal: Refusal, now: Instant) {
+    fn not_given(&mut self, key: &ServiceKey, uid: &Uid, refusal: Refusal, now: Tick) {
         let Some(record) = self.records.get_mut(key).filter(|record| record.uid == *uid) else {
             return;
         };
@@ -232,7 +233,7 @@ impl Allocator {
     }
 
     /// A sidecar gave addresses: takes those that are wanted and gives the others back.
-    fn given(&mut self, key: &ServiceKey, uid: &Uid, ask: &Ask, ips: &[IpAddr], now: Instant) {
+    fn given(&mut self, key: &ServiceKey, uid: &Uid, ask: &Ask, ips: &[IpAddr], now: Tick) {
         let Some(service) = self.services.get(key).filter(|service| service.uid == *uid) else {
             // It went meanwhile: its release stands in line behind this.
             return;

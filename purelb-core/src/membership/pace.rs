@@ -7,6 +7,7 @@ use crate::time::Tick;
 use super::{MIN_DURATION, fence};
 
 /// How an agent keeps its lease: computed from the lease's duration, unless set otherwise.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pace {
     duration: Duration,

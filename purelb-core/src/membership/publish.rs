@@ -14,6 +14,7 @@ use super::{Claim, Join, Leaving, Membership};
 const ACKNOWLEDGEMENT_GAP: Duration = Duration::from_millis(100);
 
 /// The writes of our own lease.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Writer {
     /// How many have been sent.
@@ -33,6 +34,7 @@ pub(super) struct Writer {
 }
 
 /// A write that was sent.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Sent {
     /// When.

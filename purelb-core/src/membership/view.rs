@@ -11,6 +11,7 @@ use super::derived::Derived;
 use super::{Claim, Join, Membership, Standings, over};
 
 /// Another node's lease.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Peer {
     pub(super) lease: Lease,
@@ -29,6 +30,7 @@ pub(super) struct Peer {
 }
 
 /// What a lease said that was deleted and created anew. Live until rule 2 expires it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Remains {
     pub(super) content: LeaseContent,
@@ -76,6 +78,7 @@ impl Peer {
 }
 
 /// This node's own lease, from whichever process.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Own {
     pub(super) lease: Lease,

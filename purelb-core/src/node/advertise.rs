@@ -14,12 +14,14 @@ use super::agenda::Agenda;
 use super::verdict::Verdict;
 
 /// The gratuitous ARPs and neighbour advertisements that are still to be sent.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bursts {
     of: BTreeMap<AddressKey, Burst>,
     next: Agenda<AddressKey>,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug)]
 struct Burst {
     left: u32,
@@ -28,6 +30,7 @@ struct Burst {
 }
 
 /// Whether nobody of ours is known to have held an address before.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum First {
     /// Others are asked whether they have it.

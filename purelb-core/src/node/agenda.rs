@@ -10,6 +10,8 @@ use crate::host::{AddressKey, LinkIndex};
 use crate::time::Tick;
 
 /// At most one moment for each key.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(bound(deserialize = "K: serde::Deserialize<'de> + Ord")))]
 #[derive(Clone, Debug)]
 pub(super) struct Agenda<K> {
     at: BTreeMap<K, Tick>,
@@ -68,6 +70,7 @@ impl<K: Copy + Ord> Agenda<K> {
 }
 
 /// Addresses on links, each with a moment, found by address alone too.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Waits(Agenda<(IpAddr, AddressKey)>);
 

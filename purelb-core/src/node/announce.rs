@@ -17,6 +17,7 @@ use super::{Action, Announcement, ClusterAction, NodeAgent, Want};
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The writes of annotations that have not been seen to take effect.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
     /// What was last written; not again until the Service changes or the write fails.

@@ -12,6 +12,7 @@ use super::verdict::{Verdict, Withheld};
 use super::{NodeAgent, Want};
 
 /// The addresses that are to be here and are not, and since when and why.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Awaited(BTreeMap<IpAddr, (Since, Tick)>);
 

@@ -32,6 +32,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(2);
 const IPVS: &str = "kube-ipvs0";
 
 /// Which addresses other stations say they have, and which are listened for.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Conflicts {
     of: BTreeMap<IpAddr, Conflict>,
@@ -43,6 +44,7 @@ pub(super) struct Conflicts {
 }
 
 /// Another station has an address.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Conflict {
     /// The link that it was heard on.
@@ -55,6 +57,7 @@ struct Conflict {
     pause: Duration,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// The station was asked: silence ends the conflict.
@@ -198,6 +201,7 @@ impl NodeAgent {
     }
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy)]
 enum Told {
     Began,

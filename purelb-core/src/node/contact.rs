@@ -6,6 +6,7 @@ use super::NodeAgent;
 use super::notice::NodeNotice;
 
 /// What people were last told.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Contact {
     is_contested: bool,
@@ -13,6 +14,7 @@ pub(super) struct Contact {
 }
 
 /// Whether this node may hold local addresses, as far as its lease goes.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Standing {
     /// Its lease is confirmed.

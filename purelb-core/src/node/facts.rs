@@ -20,6 +20,7 @@ use super::verdict::Exclusion;
 use super::{Action, ClusterAction, Config, Event, NodeAgent};
 
 /// The addresses of this host, findable by address alone.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Addresses {
     /// Their marks say whose they are, also where the kernel keeps none.

@@ -20,6 +20,7 @@ const PROMOTE: &str = "promote_secondaries=";
 /// After whatever text was there before us: whether we made the interface, then what is to be put
 /// back. `purelb:created eth0:0:0` says that eth0 had `arp_ignore` 0 and `arp_announce` 0; an
 /// interface name can hold neither a colon nor a blank.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Note {
     /// Text of others, kept.
@@ -33,6 +34,7 @@ pub struct Note {
 }
 
 /// Who made the virtual interface.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Maker {
     /// It was there before us: not ours to delete.

@@ -31,6 +31,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// Where the kernel and what is wanted of it stand.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hold {
     /// What this process asked for and was not seen to go since.
@@ -70,6 +71,7 @@ pub(super) struct Hold {
     asked: Vec<(KernelAction, Tick)>,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused {
     /// Not asked for again before this; `None` once it may be.

@@ -12,6 +12,7 @@ use crate::time::Tick;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the local interfaces of one family are, as last judged.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(super) struct LocalElection {
     net: LocalNet,

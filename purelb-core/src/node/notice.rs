@@ -195,6 +195,7 @@ pub enum NodeNotice {
 }
 
 /// Since when an address is awaited on an interface.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Since {
     /// The kernel told that it is gone, and nobody here had asked for that.
@@ -206,6 +207,7 @@ pub enum Since {
 }
 
 /// How an address that something else removes is put back.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Restoring {
     /// At once.
@@ -215,6 +217,7 @@ pub enum Restoring {
 }
 
 /// A Service to tell about.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceRef {
     /// Namespace and name.
@@ -224,6 +227,7 @@ pub struct ServiceRef {
 }
 
 /// An LBNodeAgent to tell about.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentRef {
     /// Namespace and name.
@@ -235,6 +239,33 @@ pub struct AgentRef {
 impl From<&LbNodeAgent> for AgentRef {
     fn from(agent: &LbNodeAgent) -> Self {
         Self { name: agent.name.clone(), uid: agent.uid.clone() }
+    }
+}
+
+impl NodeNotice {
+    /// The address that it is about, if it is about one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Announced { ip, .. }
+            | Self::Arrived { ip, .. }
+            | Self::Conflict { ip, .. }
+            | Self::ConflictOver { ip, .. }
+            | Self::Foreign { ip, .. }
+            | Self::ForeignGone { ip, .. }
+            | Self::GaveUp { ip, .. }
+            | Self::Restored { ip, .. }
+            | Self::ServedAgain { ip, .. }
+            | Self::Unserved { ip, .. }
+            | Self::Withheld { ip, .. } => Some(*ip),
+            Self::KernelFailed { action, .. } => action.ip(),
+            Self::Configured { .. }
+            | Self::Confirmed { .. }
+            | Self::Contested { .. }
+            | Self::Fenced { .. }
+            | Self::HoldingOn { .. }
+            | Self::Identified { .. }
+            | Self::Unidentified { .. } => None,
+        }
     }
 }
 

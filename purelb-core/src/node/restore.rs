@@ -25,6 +25,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(30);
 const PEACE: Duration = Duration::from_secs(60);
 
 /// The addresses that something else took off their interfaces.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Losses {
     of: BTreeMap<IpAddr, Loss>,
@@ -34,6 +35,7 @@ pub(super) struct Losses {
     swept: Tick,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug)]
 struct Loss {
     times: u32,

@@ -26,11 +26,13 @@ const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LAST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Subnets on interfaces that others are to serve.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Surrendered {
     subnets: BTreeMap<(LinkIndex, IpNet), Pause>,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug)]
 struct Pause {
     /// Until when; `None` when it is being tried again.

@@ -37,6 +37,7 @@ impl fmt::Display for Unserved {
 }
 
 /// What nobody has.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Silence {
     /// Not told yet: it may pass, as while a node takes over from another.

@@ -194,7 +194,7 @@ impl Simulation {
                 }
                 Action::Notice(notice) => {
                     if self.story.is_some() {
-                        self.tell_of(host, super::tale::about(&notice), || notice.to_string());
+                        self.tell_of(host, notice.ip(), || notice.to_string());
                     }
                 }
             }

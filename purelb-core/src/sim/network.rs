@@ -228,7 +228,7 @@ impl Simulation {
         if let Some(content) = told {
             let text = super::tale::lease_write(&content, &result);
             self.tell_of(host, None, || text);
-            if before.is_some_and(|lease| super::tale::is_renewal(&lease.content, &content)) {
+            if before.is_some_and(|lease| content.is_renewal_of(&lease.content)) {
                 self.mark(EntryKind::Routine);
             }
         }

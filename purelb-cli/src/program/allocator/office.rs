@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use purelb_core::allocator::{Allocator, Settings, Written};
+use purelb_core::allocator::{Settings, Written};
 use purelb_core::group::ServiceGroup;
 use purelb_core::leadership::{Takeover, Term, unsettled};
 use purelb_core::service::Service;
@@ -13,13 +13,14 @@ use purelb_core::store::{Change, Object};
 use purelb_k8s::apply::Writer;
 use purelb_k8s::notice::Recorder;
 use purelb_k8s::{Client, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::election::{Right, Seat};
-use super::world::{Ended, WRITES, World};
+use super::world::{Ended, Questions, WRITES, World};
 use crate::driver::drive;
 use crate::program::daemon::{Failure, Signals};
+use crate::recording::{Bytes, Recorded};
 use crate::telemetry::allocator::AllocatorMetrics;
 use crate::telemetry::health::Health;
 
@@ -36,6 +37,9 @@ pub(super) struct Office {
     pub(super) health: Health,
     pub(super) seat: Seat,
     pub(super) signals: Signals,
+    pub(super) questions: Questions,
+    /// Whose recordings are made, and how large.
+    pub(super) recording: (String, Bytes),
 }
 
 /// How a term ended.
@@ -56,6 +60,7 @@ impl Office {
                 biased;
                 () = self.signals.next() => return self.resign(false).await,
                 term = seat.term(&self.health) => term,
+                () = turn_away(&self.questions) => continue,
             };
             self.health.set_ready(false);
             self.metrics.leader.set(1);
@@ -95,16 +100,9 @@ impl Office {
                 done = voided => done?,
             }
         }
-        let mut world = World::new(
-            &self.client,
-            &self.namespace,
-            self.settings.clone(),
-            self.recorder.clone(),
-            self.metrics.clone(),
-            self.health.clone(),
-            right,
-        );
-        let mut machine = Allocator::new();
+        let mut world = World::new(self, right);
+        let (name, size) = &self.recording;
+        let mut machine = Recorded::new((), name, *size, Instant::now().into_std());
         let pulse = self.health.pulse("allocator");
         tokio::select! {
             biased;
@@ -123,6 +121,14 @@ impl Office {
         };
         Ok((Over::Stopped, late_writes))
     }
+}
+
+/// Answers questions about a machine that is not there, until for ever.
+async fn turn_away(questions: &Questions) {
+    while let Some(question) = questions.lock().await.recv().await {
+        drop(question);
+    }
+    std::future::pending().await
 }
 
 /// Changes every Service that the allocator before may still be writing to, so that its requests are

@@ -1,6 +1,7 @@
 //! The world around the allocator: the Kubernetes API, signals, people.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -12,17 +13,18 @@ use purelb_core::lease::LeaseEvent;
 use purelb_core::store::{Change, Store};
 use purelb_k8s::apply::{Outcome, Writer, Writing};
 use purelb_k8s::convert::node::NodeNet;
-use purelb_k8s::notice::Recorder;
-use purelb_k8s::{Client, Pace, leases, watch};
+use purelb_k8s::{Pace, leases, watch};
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::election::Right;
+use super::office::Office;
 use super::people::People;
 use super::subnets::ActiveSubnets;
-use crate::driver::{Host, Input};
+use crate::driver::{Host, Input, Question};
 use crate::ipam::client::{Called, Sidecars};
-use crate::telemetry::allocator::AllocatorMetrics;
+use crate::recording::Recorded;
 use crate::telemetry::health::Health;
 
 /// How many writes may be under way at once. Each has a connection of its own.
@@ -30,6 +32,9 @@ pub(super) const WRITES: usize = 16;
 
 /// How long a stopping allocator waits for its writes to be answered.
 const DRAIN: Duration = Duration::from_secs(3);
+
+/// Where questions about the machine of this term come from, and those of the next.
+pub(super) type Questions = Arc<Mutex<mpsc::Receiver<Question<Recorded<Allocator>>>>>;
 
 /// Everything that an [`Allocator`] acts on and hears of.
 pub(super) struct World {
@@ -55,6 +60,7 @@ pub(super) struct World {
     calls: FuturesUnordered<BoxFuture<'static, Called>>,
     people: People,
     health: Health,
+    questions: Questions,
 }
 
 /// What a watch says.
@@ -73,15 +79,10 @@ pub(super) enum Ended {
 }
 
 impl World {
-    pub(super) fn new(
-        client: &Client,
-        namespace: &str,
-        settings: Settings,
-        recorder: Recorder,
-        metrics: AllocatorMetrics,
-        health: Health,
-        right: Right,
-    ) -> Self {
+    /// That of one term, which lasts as long as `right`.
+    pub(super) fn new(office: &Office, right: Right) -> Self {
+        let Office { client, namespace, settings, recorder, metrics, health, questions, .. } =
+            office;
         let leases = leases::watch(client.clone(), namespace, Pace::default());
         let watches = SelectAll::from_iter([
             watch::services(client.clone())
@@ -96,7 +97,7 @@ impl World {
         ]);
         Self {
             facts: [Event::Settings(settings.clone())].into(),
-            settings,
+            settings: settings.clone(),
             nodes: Store::default(),
             service_ranges: Vec::new(),
             watches,
@@ -109,8 +110,9 @@ impl World {
             late_writes: false,
             sidecars: Sidecars::default(),
             calls: FuturesUnordered::new(),
-            people: People::new(namespace, recorder, metrics),
-            health,
+            people: People::new(namespace, recorder.clone(), metrics.clone()),
+            health: health.clone(),
+            questions: Arc::clone(questions),
         }
     }
 
@@ -183,7 +185,7 @@ impl World {
 }
 
 impl Host for World {
-    type Machine = Allocator;
+    type Machine = Recorded<Allocator>;
     type Ended = Ended;
 
     fn perform(&mut self, actions: Vec<Action>, _: &mut VecDeque<Event>) {
@@ -207,7 +209,7 @@ impl Host for World {
         }
     }
 
-    async fn event(&mut self) -> Result<Input<Allocator>, Ended> {
+    async fn event(&mut self) -> Result<Input<Recorded<Allocator>>, Ended> {
         loop {
             if let Some(fact) = self.facts.pop_front() {
                 return Ok(Input::Fact(fact));
@@ -226,6 +228,7 @@ impl Host for World {
                 Some(called) = self.calls.next(), if !self.calls.is_empty() => {
                     return Ok(Input::Fact(self.called(called)));
                 }
+                Some(question) = asked(&self.questions) => return Ok(Input::Question(question)),
                 heard = self.watches.next() => match heard {
                     Some(Heard::Event(event)) => return Ok(Input::Fact(*event)),
                     Some(Heard::Lease(event)) => self.subnets.handle(*event, Instant::now()),
@@ -246,9 +249,14 @@ impl Host for World {
         }
     }
 
-    fn finished(&self, machine: &Allocator) -> Option<Ended> {
+    fn finished(&self, machine: &Recorded<Allocator>) -> Option<Ended> {
         self.health.set_ready(machine.is_ready());
         self.people.metrics().client.config_loaded.set(i64::from(machine.is_ready()));
         None
     }
+}
+
+/// The next question. Cancel-safe: one that has come stays until it is taken.
+async fn asked(questions: &Questions) -> Option<Question<Recorded<Allocator>>> {
+    questions.lock().await.recv().await
 }

@@ -26,6 +26,7 @@ use tracing::{debug, error, info, warn};
 use super::announcements::Announcements;
 use crate::driver::{Host, Input, Question};
 use crate::program::daemon::Signals;
+use crate::recording::Recorded;
 use crate::telemetry::agent::{AgentMetrics, Conflict, Handover, OfFamily, Reason};
 use crate::telemetry::announced::AnnouncedGauge;
 use crate::telemetry::health::Health;
@@ -60,7 +61,7 @@ pub(super) struct World {
     requests: FuturesUnordered<Pin<Box<dyn Future<Output = Answer>>>>,
     announcements: Announcements,
     signals: Signals,
-    questions: mpsc::Receiver<Question<NodeAgent>>,
+    questions: mpsc::Receiver<Question<Recorded<NodeAgent>>>,
     /// When to give up stopping in order.
     stop_by: Option<Instant>,
     /// What the gauge of announced addresses shows.
@@ -76,7 +77,7 @@ pub(super) struct Sources {
     /// Addresses, links and routes.
     pub(super) kernel: Kernel,
     /// What people ask it.
-    pub(super) questions: mpsc::Receiver<Question<NodeAgent>>,
+    pub(super) questions: mpsc::Receiver<Question<Recorded<NodeAgent>>>,
     /// When to stop.
     pub(super) signals: Signals,
 }
@@ -372,7 +373,7 @@ impl World {
 }
 
 impl Host for World {
-    type Machine = NodeAgent;
+    type Machine = Recorded<NodeAgent>;
     type Ended = Ended;
 
     fn perform(&mut self, actions: Vec<Action>, facts: &mut VecDeque<Event>) {
@@ -397,7 +398,7 @@ impl Host for World {
         }
     }
 
-    async fn event(&mut self) -> Result<Input<NodeAgent>, Ended> {
+    async fn event(&mut self) -> Result<Input<Recorded<NodeAgent>>, Ended> {
         loop {
             if self.kernel.suspended() > SLEPT {
                 self.kernel.rebase();
@@ -455,7 +456,7 @@ impl Host for World {
         }
     }
 
-    fn finished(&self, machine: &NodeAgent) -> Option<Ended> {
+    fn finished(&self, machine: &Recorded<NodeAgent>) -> Option<Ended> {
         self.health.set_ready(machine.is_able());
         self.metrics.client.config_loaded.set(i64::from(machine.is_ready()));
         let membership = machine.membership();
