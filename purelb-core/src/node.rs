@@ -299,7 +299,6 @@ impl NodeAgent {
     }
 
     /// Ticks count from `start`: for one that was a checkpoint, the moment at which its recording began.
-    #[cfg(feature = "serde")]
     pub fn count_from(&mut self, start: Instant) {
         self.origin = Some(Origin::new(start));
     }

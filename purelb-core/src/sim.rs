@@ -51,6 +51,6 @@ pub use chaos::{History, Options, Outcome, run_seed};
 pub use clock::Nanos;
 pub use fault::{Fault, FaultKind};
 pub use report::{Invariant, Report, Violation};
-pub use setup::{Layout, NodeSetup, ServiceKind, Setup};
+pub use setup::{Layout, NodeSetup, Passage, ServiceKind, Setup};
 pub use story::{Entry, EntryKind, Story};
 pub use world::Simulation;

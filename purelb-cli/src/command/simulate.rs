@@ -75,8 +75,12 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
 
 /// Runs `purelb simulate`.
 pub fn run(args: &Simulate) -> ExitCode {
-    let options =
-        Options { steps: args.steps, mutation: args.mutation, is_told: args.seed.is_some() };
+    let options = Options {
+        steps: args.steps,
+        mutation: args.mutation,
+        is_told: args.seed.is_some(),
+        ..Options::default()
+    };
     let is_good = match (&args.seeds, args.seed) {
         (Some(seeds), _) => many(args, seeds.clone(), options),
         (None, seed) => one(args, seed.unwrap_or_default(), options),

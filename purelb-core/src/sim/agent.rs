@@ -1,5 +1,7 @@
 //! The processes of node agents: started, told, frozen between decision and system call, stopped.
 
+use std::time::Duration;
+
 use super::clock::{MILLIS, NEVER, Nanos, SECONDS};
 use super::network::What;
 use super::queue::{Happening, Stream};
@@ -173,8 +175,17 @@ impl Simulation {
             self.tell_of(host, None, || "has stopped".to_owned());
             return has_asked;
         }
+        self.pass_agent(host);
         self.arm_agent(host);
         has_asked
+    }
+
+    /// The agent goes through what machines go through.
+    fn pass_agent(&mut self, host: usize) {
+        let Some(passage) = self.passage else { return };
+        let Some(process) = &mut self.hosts[host].process else { return };
+        process.machine = (passage.agent)(&process.machine);
+        process.machine.count_from(self.epoch + Duration::from_nanos(process.origin));
     }
 
     /// The kernel's part first, in its order; returns whether the machine was told something.

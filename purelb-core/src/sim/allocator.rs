@@ -21,7 +21,9 @@ impl Simulation {
         let now = self.now;
         self.allocator_starts += 1;
         let life = self.allocator_starts;
-        self.allocator = Some(Process::new(Allocator::new(), life, now, now));
+        let mut machine = Allocator::new();
+        machine.count_from(self.clock(ALLOCATOR).instant(now));
+        self.allocator = Some(Process::new(machine, life, now, now));
         self.tell("allocator", None, || "starts".to_owned());
         let settings = Settings { default_announcer: true, ..Settings::default() };
         self.hand_to_allocator(Event::Settings(settings));
@@ -95,10 +97,21 @@ impl Simulation {
         }
     }
 
+    /// The allocator goes through what machines go through.
+    fn pass_allocator(&mut self) {
+        let clock = self.clock(ALLOCATOR);
+        let (Some(passage), Some(process)) = (self.passage, &mut self.allocator) else { return };
+        process.machine = (passage.allocator)(&process.machine);
+        process.machine.count_from(clock.instant(process.origin));
+    }
+
     fn settle_allocator(&mut self) {
         for _ in 0..MOST_ACTIONS {
             let Some(process) = &mut self.allocator else { return };
-            let Some(action) = process.machine.poll_action() else { return self.arm_allocator() };
+            let Some(action) = process.machine.poll_action() else {
+                self.pass_allocator();
+                return self.arm_allocator();
+            };
             match action {
                 // No group of a simulated cluster has a sidecar.
                 Action::Ipam(_) => {}

@@ -7,7 +7,7 @@ use super::dice::Dice;
 use super::expect::Quiet;
 use super::fault::{Fault, FaultKind};
 use super::report::{Report, Violation};
-use super::setup::{Layout, NodeSetup, ServiceKind, Setup};
+use super::setup::{Layout, NodeSetup, Passage, ServiceKind, Setup};
 use super::story::Story;
 use super::world::Simulation;
 use crate::config::OnStop;
@@ -20,13 +20,15 @@ pub struct Options {
     pub steps: u64,
     /// A rule that is switched off.
     pub mutation: Option<Mutation>,
+    /// What machines go through on the way, if they do.
+    pub passage: Option<Passage>,
     /// Whether a story is written.
     pub is_told: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { steps: 10_000, mutation: None, is_told: false }
+        Self { steps: 10_000, mutation: None, passage: None, is_told: false }
     }
 }
 
@@ -181,6 +183,7 @@ fn draw_setup(seed: u64, options: Options, dice: &mut Dice) -> Setup {
     setup.layout = Layout::Small;
     setup.on_stop = if dice.once_in(4) { OnStop::Keep } else { OnStop::Release };
     setup.mutation = options.mutation;
+    setup.passage = options.passage;
     setup.is_told = options.is_told;
     setup.is_calm = false;
     setup

@@ -2,9 +2,21 @@
 
 use std::time::Duration;
 
+use crate::allocator::Allocator;
 use crate::config::OnStop;
 use crate::membership::DEFAULT_DURATION;
 use crate::mutation::Mutation;
+use crate::node::NodeAgent;
+
+/// What machines go through again and again while a cluster is simulated, when they have nothing to hand out:
+/// nothing of them may be lost on the way.
+#[derive(Clone, Copy, Debug)]
+pub struct Passage {
+    /// What an agent becomes. Its clock is set anew afterwards.
+    pub agent: fn(&NodeAgent) -> NodeAgent,
+    /// What an allocator becomes. Its clock is set anew afterwards.
+    pub allocator: fn(&Allocator) -> Allocator,
+}
 
 /// A cluster before anything happens to it.
 #[derive(Clone, Debug)]
@@ -21,6 +33,8 @@ pub struct Setup {
     pub on_stop: OnStop,
     /// A rule that is switched off, to see whether that is noticed.
     pub mutation: Option<Mutation>,
+    /// What machines go through, if they do.
+    pub passage: Option<Passage>,
     /// Whether a story is written.
     pub is_told: bool,
     /// The API answers within milliseconds and loses nothing unless a fault makes it.
@@ -38,6 +52,7 @@ impl Setup {
             layout: Layout::Small,
             on_stop: OnStop::Release,
             mutation: None,
+            passage: None,
             is_told: false,
             is_calm: true,
         }

@@ -15,7 +15,7 @@ use super::network::{Line, Request};
 use super::queue::{Happening, Queue, Slots, Stream};
 use super::report::{Invariant, Report, Violation};
 use super::segment::Segment;
-use super::setup::{Layout, Setup};
+use super::setup::{Layout, Passage, Setup};
 use super::story::{EntryKind, Story};
 use crate::allocator::{self, Allocator};
 use crate::lease::{LeaseContent, LeaseEvent};
@@ -41,6 +41,7 @@ pub struct Simulation {
     pub(super) epoch: Instant,
     pub(super) layout: Layout,
     pub(super) mutation: Option<Mutation>,
+    pub(super) passage: Option<Passage>,
     pub(super) is_calm: bool,
 
     pub(super) api: Api,
@@ -189,6 +190,7 @@ impl Simulation {
             epoch: epoch(),
             layout: setup.layout,
             mutation: setup.mutation,
+            passage: setup.passage,
             is_calm: setup.is_calm,
             allocator_unsure_until: 0,
             api: Api::new(),
