@@ -13,6 +13,7 @@
 
 pub mod command;
 pub mod driver;
+pub mod history;
 pub mod ipam;
 pub mod lab;
 pub mod program;

@@ -1,7 +1,7 @@
 //! `purelb top`: a live view of a cluster in a terminal.
 //!
 //! * [`model`]: what facts make of what is shown; no I/O and no clock.
-//! * [`source`]: where facts come from: a cluster (or the lab), or a simulation.
+//! * [`source`]: where facts come from: a cluster (or the lab), a recording, or a simulation.
 //! * [`state`]: what the viewer has chosen with keys.
 //! * [`draw`]: a frame, as a pure function of the model and those choices.
 //! * [`screen`]: the terminal, and the loop.

@@ -62,8 +62,41 @@ fn a_lab_replays_to_the_same_decisions_and_tells_them() {
 
         the_story_is_told(cluster, first, second, files);
         changes_are_tried(files, folder.path());
+        pictures_are_drawn(cluster, first, second, files, folder.path());
         files_are_checked(files[0], folder.path());
     });
+}
+
+fn pictures_are_drawn(
+    cluster: &Cluster,
+    first: usize,
+    second: usize,
+    files: [&str; 3],
+    folder: &Path,
+) {
+    let page = folder.join("out.html");
+    let options = ["--html", page.to_str().unwrap(), "--address", ADDRESS];
+    assert_eq!(told(&[&files[..], &options[..]].concat()), "");
+    let text = fs::read_to_string(&page).unwrap();
+    for node in [first, second] {
+        let holder = format!("<title>{ADDRESS}: {} eth0\n", cluster.node(node).name());
+        assert!(text.contains(&holder), "{holder:?} is not in:\n{text}");
+    }
+    let nothing = replay(&[files[0], "--html", "/nowhere/out.html"]);
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("/nowhere/out.html"));
+
+    let top = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_purelb"));
+        command.args(["top", "--once", "--at", "3600", "--recording"]).args(arguments);
+        command.output().unwrap()
+    };
+    let shown = String::from_utf8(top(&files).stdout).unwrap();
+    let row = shown.lines().find(|line| line.contains(ADDRESS)).expect(&shown);
+    assert!(row.contains(cluster.node(second).name()), "{shown}");
+    let refused = top(&[files[2]]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("purelb record --node"));
 }
 
 fn the_story_is_told(cluster: &Cluster, first: usize, second: usize, files: [&str; 3]) {

@@ -44,6 +44,7 @@ mod segment;
 mod setup;
 mod story;
 mod tale;
+mod transcript;
 mod world;
 
 pub use campaign::{Campaign, run_seeds};
@@ -53,4 +54,5 @@ pub use fault::{Fault, FaultKind};
 pub use report::{Invariant, Report, Violation};
 pub use setup::{Layout, NodeSetup, Passage, ServiceKind, Setup};
 pub use story::{Entry, EntryKind, Story};
+pub use transcript::{Input, Told};
 pub use world::Simulation;

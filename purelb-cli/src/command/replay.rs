@@ -14,6 +14,7 @@ use purelb_k8s::snapshot::Snapshot;
 use super::explain::Named;
 use super::output::{Output, verdict};
 use super::plan;
+use crate::history::{self, History};
 use crate::recording::{Recording, Tape};
 use crate::replay::timeline::Moment;
 use crate::replay::what_if::WhatIfError;
@@ -59,6 +60,10 @@ pub struct Replay {
     /// When the change comes, as for --until; else it was so from the start
     #[arg(long, value_name = "TIME", value_parser = moment)]
     at: Option<Moment>,
+    /// Writes a page instead that draws who held which address when, with gaps and reasons: one file, for any
+    /// browser
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["until", "why", "all", "view", "with", "without", "at"])]
+    html: Option<PathBuf>,
     /// The namespace that PureLB is installed in, for manifests that name none
     #[arg(long, value_name = "NAME", env = "PURELB_NAMESPACE", default_value = "purelb")]
     namespace: String,
@@ -81,6 +86,9 @@ fn told(args: &Replay) -> Result<ExitCode, String> {
     let recordings = read(&args.files)?;
     if args.view {
         return view(args, &recordings);
+    }
+    if let Some(path) = &args.html {
+        return html(args, recordings, path);
     }
     let narrow = Narrow {
         until: args.until,
@@ -105,6 +113,27 @@ fn told(args: &Replay) -> Result<ExitCode, String> {
     }
     args.output.show(&timeline);
     Ok(verdict(timeline.is_as_recorded()))
+}
+
+fn html(
+    args: &Replay,
+    recordings: Vec<(&Path, Recording)>,
+    path: &Path,
+) -> Result<ExitCode, String> {
+    let recordings: Vec<Recording> =
+        recordings.into_iter().map(|(_, recording)| recording).collect();
+    let mut history = History::of(&recordings).map_err(|error| purelb_k8s::error::chain(&error))?;
+    history.tracks.retain(|track| {
+        args.address.is_none_or(|ip| track.ip == ip)
+            && args.service.as_ref().is_none_or(|named| track.services.contains(&named.0))
+    });
+    if history.tracks.is_empty() {
+        return Err(
+            "no Service has such an address in these recordings: see `purelb replay FILE`".into()
+        );
+    }
+    fs::write(path, history::html::page(&history)).map_err(|error| about(path, &error))?;
+    Ok(verdict(history.sources.iter().all(|source| source.is_as_recorded)))
 }
 
 fn what_if(
@@ -141,7 +170,11 @@ fn what_if(
 }
 
 /// The recordings in these files.
-fn read(files: &[PathBuf]) -> Result<Vec<(&Path, Recording)>, String> {
+///
+/// # Errors
+///
+/// With the file that is none, and why.
+pub(super) fn read(files: &[PathBuf]) -> Result<Vec<(&Path, Recording)>, String> {
     let read = |path: &'_ PathBuf| -> Result<Recording, String> {
         let file = fs::read(path).map_err(|error| about(path, &error))?;
         Recording::read(&file).map_err(|error| about(path, &error))

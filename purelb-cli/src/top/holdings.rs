@@ -22,8 +22,8 @@ pub struct Holdings {
     named: BTreeMap<IpAddr, BTreeMap<ServiceKey, Option<Slot>>>,
     addresses: BTreeMap<ServiceKey, Vec<IpAddr>>,
     holdings: BTreeMap<IpAddr, Holding>,
-    /// Nodes whose lease has run out, or is gone.
-    dead: BTreeSet<NodeName>,
+    /// Nodes whose lease has run out, or is gone, and since when.
+    dead: BTreeMap<NodeName, Timestamp>,
     moves: VecDeque<Move>,
     /// How many moves are not remembered any more.
     forgotten: usize,
@@ -105,9 +105,14 @@ impl Holdings {
         self.moves.iter().rev()
     }
 
-    /// Whether the lease of a node is known to have run out, or to be gone.
-    pub fn is_dead(&self, node: &NodeName) -> bool {
-        self.dead.contains(node)
+    /// Every address that a Service has, and what is known of it.
+    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Holding)> {
+        self.holdings.iter().map(|(ip, holding)| (*ip, holding))
+    }
+
+    /// The nodes whose lease is known to have run out, or to be gone, and since when.
+    pub fn dead(&self) -> &BTreeMap<NodeName, Timestamp> {
+        &self.dead
     }
 
     /// A Service is this now, or gone. What `was_so` before anybody looked is no move.
@@ -140,14 +145,15 @@ impl Holdings {
 
     /// The lease of a node ran out at this moment, or went.
     pub fn handle_loss(&mut self, node: &NodeName, at: Timestamp) {
-        if self.dead.insert(node.clone()) {
+        if !self.dead.contains_key(node) {
+            self.dead.insert(node.clone(), at);
             self.judge_all_of(node, at);
         }
     }
 
     /// The lease of a node is live; returns whether it was not.
     pub fn handle_life(&mut self, node: &NodeName, at: Timestamp) -> bool {
-        let was_dead = self.dead.remove(node);
+        let was_dead = self.dead.remove(node).is_some();
         if was_dead {
             self.judge_all_of(node, at);
         }
@@ -171,7 +177,7 @@ impl Holdings {
             return self.forget(ip, at);
         };
         let slots = users.into_iter().flat_map(|users| users.values().flatten());
-        let holder = slots.into_iter().find(|slot| !self.dead.contains(&slot.node)).cloned();
+        let holder = slots.into_iter().find(|slot| !self.dead.contains_key(&slot.node)).cloned();
         let since = (!was_so).then_some(at);
         let Some(before) = self.holdings.get_mut(&ip) else {
             let holding = Holding { holder: None, since, open: None };

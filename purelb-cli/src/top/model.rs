@@ -158,7 +158,7 @@ impl Model {
             let duration = sight.lease.content.duration;
             let end = sight.renewed.and_then(|renewed| renewed.checked_add(duration).ok());
             if let Some(end) = end.filter(|end| *end <= judged)
-                && !self.holdings.is_dead(&sight.lease.node)
+                && !self.holdings.dead().contains_key(&sight.lease.node)
             {
                 self.holdings.handle_loss(&sight.lease.node, end);
                 self.is_stale = true;
@@ -166,9 +166,14 @@ impl Model {
         }
     }
 
+    /// Whether more than renewals came since this was asked last, or rows were made.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.is_stale)
+    }
+
     /// Makes rows of what is known, if that has changed.
     pub fn refresh(&mut self) {
-        if std::mem::take(&mut self.is_stale) {
+        if self.take_news() {
             self.rows = Rows::new(&self.snapshot(), &self.holdings);
         }
     }
@@ -198,6 +203,16 @@ impl Model {
         &self.rows.addresses
     }
 
+    /// The Services by name.
+    pub fn services(&self) -> &Store<Service> {
+        &self.services
+    }
+
+    /// Who holds which address.
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
     /// The moves, the latest first.
     pub fn moves(&self) -> impl Iterator<Item = &Move> {
         self.holdings.moves()
@@ -218,6 +233,11 @@ impl Model {
     pub fn lease(&self, node: &NodeName) -> Option<(f64, f64)> {
         let sight = self.leases.get(node)?;
         Some((sight.seconds_left(self.now)?, sight.lease.content.duration.as_secs_f64()))
+    }
+
+    /// The nodes that have a lease, run out or not.
+    pub fn leased(&self) -> impl Iterator<Item = &NodeName> {
+        self.leases.keys()
     }
 
     /// For how long nothing has been heard of the API.

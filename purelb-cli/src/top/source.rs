@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::model::Model;
 
 pub mod cluster;
+pub mod recording;
 pub mod simulator;
 
 /// Something that has facts for a [`Model`].

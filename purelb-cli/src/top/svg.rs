@@ -127,7 +127,8 @@ impl Run {
     }
 }
 
-fn escaped(text: &str) -> String {
+/// A text as the content of an element of XML or HTML.
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -122,7 +122,8 @@ impl NodeAgent {
         self.spec().map_or(crate::config::VIRTUAL_INTERFACE, |spec| &spec.virtual_interface)
     }
 
-    pub(super) fn virtual_link(&self) -> Option<&Link> {
+    /// The virtual interface, if it is there.
+    pub fn virtual_link(&self) -> Option<&Link> {
         self.links.get(&self.virtual_index?)
     }
 

@@ -206,6 +206,16 @@ pub enum Since {
     WonNew,
 }
 
+impl fmt::Display for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lost => "it was taken off",
+            Self::WonFromPeer => "this node won it from another",
+            Self::WonNew => "this node won it",
+        })
+    }
+}
+
 /// How an address that something else removes is put back.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -386,11 +396,6 @@ impl fmt::Display for NodeNotice {
                 ),
             },
             Self::Arrived { ip, interface, since, took } => {
-                let since = match since {
-                    Since::Lost => "it was taken off",
-                    Since::WonFromPeer => "this node won it from another",
-                    Since::WonNew => "this node won it",
-                };
                 write!(f, "{ip} is on {interface} {took:?} after {since}")
             }
             Self::Configured { agent, problem, node } => match (agent, problem) {

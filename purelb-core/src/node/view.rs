@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::LocalSpec;
+use crate::config::{LocalSpec, Node};
 use crate::host::{Address, Family, Link, LinkIndex, Route};
 use crate::lease::LeaseContent;
 use crate::link::Unidentified;
@@ -166,6 +166,22 @@ impl NodeAgent {
     /// What this agent knows and has decided about one address, if a Service asks for it.
     pub fn view_of(&self, ip: IpAddr) -> Option<AddressView> {
         self.wants.get(&ip).map(|want| self.address_view(ip, want))
+    }
+
+    /// This node's own Node object, if it was told of it.
+    pub fn node(&self) -> Option<&Node> {
+        self.node.get(&self.me)
+    }
+
+    /// The links of this host that it was told of.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter()
+    }
+
+    /// The addresses of ours on this host, as last observed; `None` before they were listed.
+    pub fn own_addresses(&self) -> Option<impl Iterator<Item = &Address>> {
+        let own = self.addresses.iter().filter(|address| address.is_ours());
+        self.addresses.is_listed().then_some(own)
     }
 
     fn address_view(&self, ip: IpAddr, want: &Want) -> AddressView {

@@ -1,11 +1,13 @@
 //! The processes of node agents: started, told, frozen between decision and system call, stopped.
 
+use std::iter;
 use std::time::Duration;
 
 use super::clock::{MILLIS, NEVER, Nanos, SECONDS};
 use super::network::What;
 use super::queue::{Happening, Stream};
 use super::report::Invariant;
+use super::transcript::Input;
 use super::world::{Process, Simulation};
 use crate::kernel::{KernelAction, KernelOutcome};
 use crate::machine::Machine;
@@ -30,13 +32,14 @@ impl Simulation {
             instance: format!("{}-{}", h.label, h.starts),
             duration: h.duration,
         };
-        let mut machine = NodeAgent::new(settings, h.clock.instant(now));
+        let mut machine = NodeAgent::new(settings.clone(), h.clock.instant(now));
         if let Some(mutation) = self.mutation {
             machine.mutate(mutation);
         }
         let life = h.starts;
         h.process = Some(Process::new(machine, life, h.clock.shows(now), now));
         let (boots, drift) = (h.boots, h.clock.drift());
+        self.transcribe(host, || Input::Started(settings));
         self.tell_of(host, None, || {
             format!("starts (process {life}, boot {boots}, clock {drift:+} ppm)")
         });
@@ -63,8 +66,7 @@ impl Simulation {
             process.inbox.push_back(event);
             return;
         }
-        self.report.steps += 1;
-        process.machine.handle_event(event, h.clock.instant(now));
+        self.tell_agent(host, event);
         self.settle_agent(host);
     }
 
@@ -90,7 +92,7 @@ impl Simulation {
         self.report.steps += 1;
         self.report.wakes += 1;
         h.counts.wakes += 1;
-        process.machine.handle_timeout(h.clock.instant(now));
+        self.tell_agent_the_time(host);
         if !self.settle_agent(host) {
             self.hosts[host].counts.idle_wakes += 1;
         }
@@ -116,7 +118,7 @@ impl Simulation {
         let Some(process) = &mut self.hosts[host].process else { return };
         process.armed = NEVER;
         if process.machine.poll_timeout().is_some_and(|due| clock.when(due.at) <= now) {
-            process.machine.handle_timeout(clock.instant(now));
+            self.tell_agent_the_time(host);
             self.settle_agent(host);
         }
         // Facts that are there are taken in together, as many as the loop takes.
@@ -127,9 +129,11 @@ impl Simulation {
                 break;
             }
             for _ in 0..batch {
-                let Some(event) = process.inbox.pop_front() else { break };
-                self.report.steps += 1;
-                process.machine.handle_event(event, clock.instant(now));
+                let process = self.hosts[host].process.as_mut();
+                let Some(event) = process.and_then(|process| process.inbox.pop_front()) else {
+                    break;
+                };
+                self.tell_agent(host, event);
             }
             self.settle_agent(host);
         }
@@ -141,16 +145,17 @@ impl Simulation {
     fn settle_agent(&mut self, host: usize) -> bool {
         let mut has_asked = false;
         for round in 0.. {
+            let Some(process) = &mut self.hosts[host].process else { return has_asked };
+            let actions: Vec<_> = iter::from_fn(|| process.machine.poll_action()).collect();
+            self.transcribe(host, || Input::Drained);
+            if actions.is_empty() {
+                break;
+            }
+            has_asked = true;
             let now = self.now;
             let h = &mut self.hosts[host];
-            let Some(process) = &mut h.process else { return has_asked };
-            let Some(first) = process.machine.poll_action() else { break };
-            has_asked = true;
-            let mut actions = vec![first];
-            while let Some(action) = process.machine.poll_action() {
-                actions.push(action);
-            }
-            if let Some(nap) = process.nap
+            if let Some(process) = &mut h.process
+                && let Some(nap) = process.nap
                 && actions.iter().any(Self::is_of_kernel)
             {
                 process.nap = None;
@@ -213,14 +218,9 @@ impl Simulation {
         for action in cluster {
             self.ask_cluster(host, action);
         }
-        let now = self.now;
         let has_news = !facts.is_empty();
-        let h = &mut self.hosts[host];
-        if let Some(process) = &mut h.process {
-            for fact in facts {
-                self.report.steps += 1;
-                process.machine.handle_event(fact, h.clock.instant(now));
-            }
+        for fact in facts {
+            self.tell_agent(host, fact);
         }
         has_news
     }

@@ -17,6 +17,7 @@ use super::report::{Invariant, Report, Violation};
 use super::segment::Segment;
 use super::setup::{Layout, Passage, Setup};
 use super::story::{EntryKind, Story};
+use super::transcript::Told;
 use crate::allocator::{self, Allocator};
 use crate::lease::{LeaseContent, LeaseEvent};
 use crate::machine::Machine;
@@ -70,6 +71,7 @@ pub struct Simulation {
 
     pub(super) report: Report,
     pub(super) story: Option<Story>,
+    pub(super) transcript: Option<Vec<Told>>,
     pub(super) violation: Option<Violation>,
 }
 
@@ -211,6 +213,7 @@ impl Simulation {
             service_count: 0,
             report: Report::default(),
             story: setup.is_told.then(Story::default),
+            transcript: None,
             violation: None,
         };
         sim.api.is_unconditional = setup.mutation == Some(Mutation::UnconditionalWrites);
