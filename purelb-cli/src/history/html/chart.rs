@@ -234,6 +234,16 @@ impl<'a> Chart<'a> {
 
     fn draw_axis(&self, svg: &mut String) {
         let bottom = self.height();
+        for fold in self.scale.folds() {
+            let (x, height, length) = (MARGIN + fold.x, bottom - STRIP, told(fold.length));
+            let _ = writeln!(
+                svg,
+                "<g><title>{length} in which nothing happened</title><rect class=\"fold\" x=\"{x:.1}\" y=\"{STRIP}\" width=\"{:.1}\" height=\"{height:.0}\"/><text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\">… {length} …</text></g>",
+                fold.width,
+                x + fold.width / 2.0,
+                STRIP - 8.0
+            );
+        }
         let (ticks, are_full) = self.scale.ticks();
         for at in ticks {
             let x = self.x(at);
@@ -243,15 +253,6 @@ impl<'a> Chart<'a> {
                 "<path class=\"grid\" d=\"M{x:.1} {STRIP}V{bottom:.0}\"/><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
                 STRIP + 14.0,
                 at.strftime(format)
-            );
-        }
-        for fold in self.scale.folds() {
-            let (x, height) = (MARGIN + fold.x, bottom - STRIP);
-            let _ = writeln!(
-                svg,
-                "<g><title>{} in which nothing happened</title><rect class=\"fold\" x=\"{x:.1}\" y=\"{STRIP}\" width=\"{:.1}\" height=\"{height:.0}\"/></g>",
-                told(fold.length),
-                fold.width
             );
         }
     }
