@@ -69,6 +69,11 @@ impl<M: Recordable> Recorded<M> {
         Self { machine, recorder }
     }
 
+    /// The recorder, if there is one.
+    pub fn recorder(&self) -> Option<&Recorder<M>> {
+        self.recorder.as_ref()
+    }
+
     /// The recording up to `now`, compressed; `None` if nothing is recorded.
     pub fn file(&self, now: Instant) -> Option<Vec<u8>> {
         self.recorder.as_ref()?.file(now).ok()
