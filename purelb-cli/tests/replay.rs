@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::lab::{eventually, holder, serve, with_agents};
+use common::terminal::Terminal;
 use purelb_cli::lab::cluster::Cluster;
 use purelb_cli::lab::namespace::Namespace;
 use purelb_cli::recording::Recording;
@@ -63,6 +64,7 @@ fn a_lab_replays_to_the_same_decisions_and_tells_them() {
         the_story_is_told(cluster, first, second, files);
         changes_are_tried(files, folder.path());
         pictures_are_drawn(cluster, first, second, files, folder.path());
+        keys_step_through(files[1]);
         files_are_checked(files[0], folder.path());
     });
 }
@@ -97,6 +99,23 @@ fn pictures_are_drawn(
     let refused = top(&[files[2]]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("purelb record --node"));
+}
+
+/// In a real terminal.
+fn keys_step_through(file: &str) {
+    let arguments = ["top", "--at", "1", "--recording", file];
+    let mut terminal = Terminal::start(env!("CARGO_BIN_EXE_purelb"), &arguments, &[], (100, 30));
+    terminal.wait_for("recording of");
+    terminal.press("p");
+    let clock = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    let stood = clock(&terminal.wait_for("paused"));
+    terminal.press("\x1b[C");
+    terminal.wait("a step ahead", |text| text.contains("paused") && clock(text) != stood);
+    terminal.press("\x1b[D");
+    terminal.wait("a step back", |text| clock(text) == stood);
+    terminal.press("q");
+    assert_eq!(terminal.ended(), 0);
+    assert!(terminal.is_as_before());
 }
 
 fn the_story_is_told(cluster: &Cluster, first: usize, second: usize, files: [&str; 3]) {
@@ -167,7 +186,9 @@ fn changes_are_tried([before, _, allocator]: [&str; 3], folder: &Path) {
     let group = with(allocator, OTHER_RANGE, &[]);
     has(&group, "- ", &format!("give default/web {ADDRESS} from default"));
     has(&group, would_be, "default/web");
-    // What does not concern a program makes no difference to it.
+    // What a program is not told of makes no difference to it, and is tried on the others.
+    let both = told(&[before, allocator, "--without", "lbnodeagent/default"]);
+    has(&both, would_be, &format!("{ADDRESS}: not here: there is no LBNodeAgent with spec.local"));
     let output = replay(&[allocator, "--without", "lbnodeagent/none"]);
     assert_eq!(output.status.code(), Some(2));
 }

@@ -149,6 +149,7 @@ fn what_if(
     let change =
         |before: &Snapshot| plan::changed(before, objects.clone(), &args.without, &args.namespace);
     let mut answer = WhatIf::default();
+    let mut made_no_difference = None;
     let mut is_changed = false;
     for (path, recording) in recordings {
         let added = match recording {
@@ -158,12 +159,14 @@ fn what_if(
         match added {
             Ok(()) => is_changed = true,
             // Not every program is told of every kind of object.
-            Err(WhatIfError::NoChange) => {}
-            Err(error) => return Err(about(path, &error)),
+            Err(error @ (WhatIfError::Change(_) | WhatIfError::NoChange)) => {
+                made_no_difference.get_or_insert_with(|| about(path, &error));
+            }
+            Err(error @ WhatIfError::Read(_)) => return Err(about(path, &error)),
         }
     }
-    if !is_changed {
-        return Err(WhatIfError::NoChange.to_string());
+    if let (false, Some(why)) = (is_changed, made_no_difference) {
+        return Err(why);
     }
     args.output.show(&answer);
     Ok(ExitCode::SUCCESS)
