@@ -1,19 +1,18 @@
 //! The kernel as facts and actions: watch it, and change it.
 
+mod voice;
+
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use purelb_core::host::{AddressKey, Family, LinkIndex, Scope};
+use purelb_core::host::{AddressKey, LinkIndex};
 use purelb_core::kernel::{KernelAction, KernelError, KernelOutcome, Lifetime, NewAddress};
 use purelb_core::time::{Origin, Tick};
 
-use crate::advertise::{self, Announcement, Gateway};
 use crate::clock::{self, Clock, Left};
 use crate::ears::Ears;
 use crate::encode;
-use crate::frame::Frame;
 use crate::mirror::{HostChange, Mirror};
 use crate::packet::PacketSocket;
 use crate::socket::{BATCH, Request, RequestSocket, errno_text};
@@ -205,18 +204,6 @@ impl Kernel {
         }
     }
 
-    /// Says and asks on the wire what is waiting to be.
-    fn send_all(&mut self, frames: &mut Vec<(usize, &KernelAction)>, outcomes: &mut Outcomes) {
-        for (slot, action) in frames.drain(..) {
-            if let KernelAction::Probe { ip, link } = action {
-                outcomes[slot] = Some(self.probe(*ip, *link));
-            }
-            if let KernelAction::Advertise { ip, link, gateway, until } = action {
-                outcomes[slot] = Some(self.advertise(*ip, *link, *gateway, *until));
-            }
-        }
-    }
-
     /// Sends one batch; returns what has to be sent because of the answers. That ends: each time an
     /// address comes back its remaining seconds are fewer, and in the end it is withdrawn.
     fn exchange(&mut self, batch: Vec<Pending>, outcomes: &mut Outcomes) -> Vec<Pending> {
@@ -343,54 +330,6 @@ impl Kernel {
         if let Err(error) = self.ears.attune() {
             tracing::warn!(%error, "cannot listen for other stations with our addresses");
         }
-    }
-
-    /// Asks whether another station has an address. Where there is no Ethernet there is none.
-    fn probe(&mut self, ip: IpAddr, link: LinkIndex) -> Result<(), KernelError> {
-        let found = self.mirror().link(link).ok_or_else(|| refused(libc::ENODEV))?;
-        match found.mac {
-            Some(mac) => self.send(link, &advertise::probe(ip, mac)),
-            None => Ok(()),
-        }
-    }
-
-    fn send(&mut self, link: LinkIndex, frame: &Frame) -> Result<(), KernelError> {
-        let packets = match &mut self.packets {
-            Some(packets) => packets,
-            none => none.insert(PacketSocket::open().map_err(|error| failed(&error))?),
-        };
-        packets.send(link, frame).map_err(|error| failed(&error))
-    }
-
-    fn advertise(
-        &mut self,
-        ip: IpAddr,
-        link: LinkIndex,
-        gateway: Option<IpAddr>,
-        until: Option<Tick>,
-    ) -> Result<(), KernelError> {
-        let found = self.mirror().link(link).ok_or_else(|| refused(libc::ENODEV))?;
-        let mac = found.mac.ok_or_else(|| KernelError::Refused {
-            errno: libc::EPFNOSUPPORT,
-            text: "the link has no Ethernet address".to_owned(),
-        })?;
-        let of_link = self.mirror().addresses_of(link);
-        let link_local = of_link
-            .filter(|address| address.scope == Scope::Link && !address.flags.tentative)
-            .find_map(|address| match address.ip() {
-                IpAddr::V6(ip) if ip.is_unicast_link_local() => Some(ip),
-                IpAddr::V4(_) | IpAddr::V6(_) => None,
-            });
-        let gateway = gateway.filter(|gateway| Family::of(*gateway) == Family::of(ip));
-        let gateway = gateway.map(|ip| Gateway { ip, mac: self.requests.neighbour(link, ip) });
-        let frames = Announcement { ip, mac, link_local, gateway }.frames();
-        for frame in frames {
-            if until.is_some_and(|until| self.clock.now() >= until) {
-                return Err(KernelError::PastDeadline);
-            }
-            self.send(link, &frame)?;
-        }
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The cases: what is done, and what is read off.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -68,6 +69,7 @@ pub(super) fn burst(
 ) -> Result<Vec<Row>, BenchError> {
     let (alone, servers_alone) = {
         let mut scene = start(0)?;
+        scene.watch_as_programs_do()?;
         let servers = Processes::begin(scene.servers())?;
         let services = names("burst", count);
         let begin = Instant::now();
@@ -173,6 +175,7 @@ pub(super) fn stop(mut scene: Scene, of_node: usize) -> Result<Vec<Row>, BenchEr
     let nodes = scene.cluster.topology().nodes().len();
     let alone = by_hand::moves(&mut scene, of_node)?;
     settle(&mut scene, of_node * nodes)?;
+    calm(&mut scene)?;
     let (mut moved, mut left, mut absent) = (Vec::new(), Vec::new(), Vec::new());
     for node in 0..nodes {
         let (begin, addresses) = (Instant::now(), scene.sight.look().of_node(node));
@@ -192,6 +195,7 @@ pub(super) fn stop(mut scene: Scene, of_node: usize) -> Result<Vec<Row>, BenchEr
         }
         scene.cluster.start_agent(node)?;
         settled(&mut scene, node, of_node * nodes)?;
+        calm(&mut scene)?;
     }
     let spread = |values: Vec<Duration>| values.into_iter().collect::<Spread>().text();
     Ok(vec![
@@ -308,6 +312,19 @@ fn settle(scene: &mut Scene, addresses: usize) -> Result<(), BenchError> {
     scene.create(services, Families::Both)?;
     let total = addresses / Families::Both.count() * Families::Both.count();
     scene.until("all addresses", Scene::NOW_AND_THEN, |seen| seen.held() == total)
+}
+
+/// Waits until nobody is told of what happened any more: Events and annotations go on long after a
+/// change.
+fn calm(scene: &mut Scene) -> Result<(), BenchError> {
+    const WATCHED: Duration = Duration::from_secs(2);
+    let calls = scene.note_calls()?;
+    let before = Cell::new(None);
+    scene.until("calm", WATCHED, |_| {
+        let is_news = |call: &&Call| !call.path.contains("/leases/");
+        let now = calls.all().ok().map(|calls| calls.iter().filter(is_news).count());
+        now.is_some() && before.replace(now) == now
+    })
 }
 
 /// Waits until each of these addresses is on another node.

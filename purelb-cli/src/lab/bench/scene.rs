@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
 use http::Request;
-use purelb_k8s::Client;
 use purelb_k8s::client::connect;
 use purelb_k8s::error::ApiError;
+use purelb_k8s::{Client, watch};
 use serde_json::json;
 
 use super::calls::Calls;
@@ -103,8 +103,7 @@ impl Scene {
             sights.push(background);
         }
         let runtime = Background::start()?;
-        let kubeconfig = cluster.kubeconfig().to_str();
-        let connection = runtime.block_on(connect(kubeconfig, "purelb-lab-bench"))?;
+        let connection = connect_to(&runtime, &cluster)?;
         runtime.spawn(sight.clone().watch_services(connection.clone()));
         Ok(Self { _sights: sights, connection, runtime, sight, cluster, stop: stop.clone() })
     }
@@ -117,6 +116,16 @@ impl Scene {
         let path = "/api/v1/namespaces/default/services/warm-up";
         self.ask(Request::delete(path).body(Vec::new()))?;
         self.until("their end", Self::OFTEN, |seen| seen.held() == 0)
+    }
+
+    /// Watches the Services once more for each program there could be: one on each node, and the
+    /// allocator. Each has a connection of its own.
+    pub(super) fn watch_as_programs_do(&self) -> Result<(), BenchError> {
+        for _ in 0..=self.cluster.topology().nodes().len() {
+            let connection = connect_to(&self.runtime, &self.cluster)?;
+            self.runtime.spawn(async { watch::services(connection).for_each(async |_| ()).await });
+        }
+        Ok(())
     }
 
     /// How often is looked for something whose moment matters to what comes next.
@@ -257,6 +266,10 @@ impl Scene {
     pub(super) fn addresses_of_nodes(&self) -> Vec<IpAddr> {
         self.cluster.topology().node_addresses().map(|(v4, _)| v4).collect()
     }
+}
+
+fn connect_to(runtime: &Background, cluster: &Cluster) -> Result<Client, BenchError> {
+    Ok(runtime.block_on(connect(cluster.kubeconfig().to_str(), "purelb-lab-bench"))?)
 }
 
 /// Where the two daemons are, as they are installed, if they were built beside this program.
