@@ -52,7 +52,8 @@ fn measured(services: u32, size: Bytes) -> Cost {
     let mut spans = Vec::new();
     for round in 0..4 {
         for number in 0..services {
-            let mut service = Service::new(ServiceKey::new("shop", format!("s{number}")), "uid");
+            let key = ServiceKey::new("shop", format!("s{number}"));
+            let mut service = Service::new(key, format!("u{number}").as_str());
             service.version = format!("{round}").as_str().into();
             let began = Instant::now();
             machine.handle_event(Event::Services(Change::Updated(service)), began);

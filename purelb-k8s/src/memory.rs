@@ -345,6 +345,18 @@ impl MemoryApi {
     }
 }
 
+/// Whether a Kubernetes API server would know each field of an object and its type, as it checks for
+/// `kubectl apply`. What it cannot say of the object's kind is no error.
+///
+/// # Errors
+///
+/// With the server's words, which name the field.
+pub fn check_fields(object: &Value) -> Result<(), String> {
+    let Some(kind) = Kind::of(object) else { return Ok(()) };
+    let decoded = admit::decode(kind, &mut object.clone(), UnknownFields::Refuse);
+    decoded.map(|_| ()).map_err(|status| status.message)
+}
+
 fn target_of(object: &Value) -> Result<Target, Box<Status>> {
     let kind = Kind::of(object).ok_or_else(refusal::no_such_path)?;
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();

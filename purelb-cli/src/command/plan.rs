@@ -14,8 +14,8 @@ use super::output::{Output, verdict};
 use crate::report::place::nodes;
 use crate::report::plan::PlanReport;
 use crate::report::story::Views;
-use purelb_k8s::annotation;
 use purelb_k8s::snapshot::Snapshot;
+use purelb_k8s::{annotation, memory};
 
 /// Foresees what a change of ServiceGroups, LBNodeAgents, Services or Nodes would do
 ///
@@ -70,7 +70,8 @@ fn refuse(why: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// The objects of a manifest: documents of YAML or JSON, Lists taken apart.
+/// The objects of a manifest: documents of YAML or JSON, Lists taken apart. A field that a Kubernetes API
+/// server would not know is an error, since it would decide nothing.
 pub(super) fn read(path: &Path) -> Result<Vec<Value>, String> {
     let text = if path == Path::new("-") {
         let mut text = String::new();
@@ -90,6 +91,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Value>, String> {
             objects.push(document);
         }
     }
+    objects.iter().try_for_each(memory::check_fields)?;
     Ok(objects)
 }
 
@@ -204,6 +206,18 @@ mod tests {
         let list = manifest(r#"{"kind": "List", "items": [{"kind": "A"}]}"#).unwrap();
         assert_eq!(list, [json!({"kind": "A"})]);
         assert!(manifest("a: [").is_err());
+    }
+
+    #[test]
+    fn a_field_that_the_api_does_not_know_is_named() {
+        let text = "apiVersion: purelb.io/v2\nkind: ServiceGroup\nmetadata: {name: a}\nspec: {local: {v4pol: {}}}\n";
+        assert_eq!(
+            manifest(text).unwrap_err(),
+            "ServiceGroup in version \"purelb.io/v2\" cannot be handled as a ServiceGroup: strict decoding error: unknown field \"spec.local.v4pol\""
+        );
+        let service =
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {typ: LoadBalancer}\n";
+        assert!(manifest(service).unwrap_err().ends_with("unknown field \"spec.typ\""));
     }
 
     #[test]

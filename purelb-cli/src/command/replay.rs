@@ -204,9 +204,7 @@ fn agent_at(
 ) -> Result<purelb_core::node::View, crate::recording::ReadError> {
     let until = until.map(|moment| moment.since_zero(tape));
     let mut replay = tape.replay()?;
-    while replay.next_at().is_some_and(|next| until.is_none_or(|until| next <= until)) {
-        replay.next();
-    }
+    while replay.next_until(until).is_some() {}
     Ok(replay.machine().view())
 }
 

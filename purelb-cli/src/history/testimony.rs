@@ -12,6 +12,7 @@ use purelb_core::node::{Action, Event, NodeAgent, NodeNotice, Verdict};
 use super::steps::Steps;
 use super::{Mark, MarkKind, Source};
 use crate::recording::{ReadError, Replay, Step, Tape, What};
+use crate::replay::agent::new_verdicts;
 use crate::report::story::decision;
 
 /// What happened on one node, as its agent was told, and what the agent decided.
@@ -161,16 +162,9 @@ impl<'a> Clerk<'a> {
                 self.testimony.places.entry(ip).or_default().set(at, place);
             }
         }
-        let decided: Vec<(IpAddr, &Verdict)> = agent
-            .verdicts()
-            .filter(|(ip, now)| {
-                !self.decided.get(ip).is_some_and(|then| then.says_the_same_as(now))
-            })
-            .collect();
-        for (ip, verdict) in decided {
+        for (ip, verdict) in new_verdicts(agent, &mut self.decided) {
             let text = decision(verdict, |link| agent.link_name(link));
             self.testimony.verdicts.entry(ip).or_default().set(at, text);
-            self.decided.insert(ip, verdict.clone());
         }
     }
 

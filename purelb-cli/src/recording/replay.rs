@@ -86,7 +86,19 @@ fn machine<M: Recordable>(state: &[u8], start: Instant) -> io::Result<M> {
     Ok(machine)
 }
 
-impl<M: Recordable> Replay<'_, M> {
+impl<'a, M: Recordable> Replay<'a, M> {
+    /// The next step, if it begins before `at`; without one there is none.
+    pub fn next_before(&mut self, at: Option<Duration>) -> Option<Step<'a, M>> {
+        self.next_at().filter(|next| at.is_some_and(|at| *next < at))?;
+        self.next()
+    }
+
+    /// The next step, unless it begins after `until`.
+    pub fn next_until(&mut self, until: Option<Duration>) -> Option<Step<'a, M>> {
+        self.next_at().filter(|next| until.is_none_or(|until| *next <= until))?;
+        self.next()
+    }
+
     /// The machine as it is after the last step.
     pub fn machine(&self) -> &M {
         &self.machine

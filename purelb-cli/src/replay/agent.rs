@@ -96,13 +96,9 @@ impl Tale for NodeAgent {
     }
 
     fn decided(&self, seen: &mut Seen) -> Vec<Line> {
-        let mut lines = Vec::new();
-        for (ip, verdict) in self.verdicts() {
-            if seen.verdicts.get(&ip).is_none_or(|before| !before.says_the_same_as(verdict)) {
-                lines.push(verdict_line(self, ip, verdict));
-                seen.verdicts.insert(ip, verdict.clone());
-            }
-        }
+        let news = new_verdicts(self, &mut seen.verdicts);
+        let mut lines: Vec<Line> =
+            news.into_iter().map(|(ip, verdict)| verdict_line(self, ip, verdict)).collect();
         seen.verdicts.retain(|ip, _| {
             let is_wanted = self.verdict(*ip).is_some();
             if !is_wanted {
@@ -123,6 +119,19 @@ impl Tale for NodeAgent {
             Action::Notice(notice) => said(notice),
         }
     }
+}
+
+/// The verdicts that say something else than `before`, which is brought up to date.
+pub(crate) fn new_verdicts<'a>(
+    agent: &'a NodeAgent,
+    before: &mut BTreeMap<IpAddr, Verdict>,
+) -> Vec<(IpAddr, &'a Verdict)> {
+    let is_news = |(ip, now): &(IpAddr, &Verdict)| {
+        before.get(ip).is_none_or(|before| !before.says_the_same_as(now))
+    };
+    let news: Vec<_> = agent.verdicts().filter(is_news).collect();
+    before.extend(news.iter().map(|(ip, verdict)| (*ip, (*verdict).clone())));
+    news
 }
 
 /// What is true of a Service, told to any program.

@@ -31,9 +31,7 @@ impl Overlay {
             services: Edits::between(&before.services, &after.services),
         }
     }
-}
 
-impl Overlay {
     /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
         self.agents.is_empty()

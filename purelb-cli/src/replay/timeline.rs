@@ -136,8 +136,7 @@ impl Timeline {
         let (mut inputs, mut differs) = (0, None);
         let due_of = |machine: &M| machine.poll_timeout().map(|due| due.why);
         let mut due = due_of(replay.machine());
-        while replay.next_at().is_some_and(|next| until.is_none_or(|until| next <= until)) {
-            let Some(step) = replay.next() else { break };
+        while let Some(step) = replay.next_until(until) {
             inputs += step.inputs.len() as u64;
             if differs.is_none() && !step.is_as_recorded() {
                 differs = Some(step.first);

@@ -95,12 +95,8 @@ impl WhatIf {
 /// The cluster as the machine knew it at a moment, or else once it knew everything.
 fn known<M: Imagined>(tape: &Tape<M>, at: Option<Duration>) -> Result<Snapshot, ReadError> {
     let mut replay = tape.replay()?;
-    let is_due = |next| at.map_or(Duration::ZERO, |at| at) > next;
-    while replay.next_at().is_some_and(is_due) || !replay.machine().is_told_all() {
-        if replay.next().is_none() {
-            break;
-        }
-    }
+    while replay.next_before(at).is_some() {}
+    while !replay.machine().is_told_all() && replay.next().is_some() {}
     Ok(replay.machine().snapshot(Timestamp::now()))
 }
 
@@ -115,8 +111,7 @@ fn told<M: Imagined>(
     let mut seen = M::Seen::default();
     replay.machine().decided(&mut seen);
     let mut teller = Teller::new(&tape.header, narrow);
-    while replay.next_at().is_some_and(|next| until.is_none_or(|until| next <= until)) {
-        let Some(step) = replay.next() else { break };
+    while let Some(step) = replay.next_until(until) {
         let lines = lines(replay.machine(), &[], None, &step.actions, &mut seen);
         if at.is_none_or(|at| step.at >= at) {
             teller.tell(step.at, step.first, &lines);
@@ -147,9 +142,9 @@ impl<'a, M: Imagined> Imagination<'a, M> {
     ) -> Result<Self, ReadError> {
         let mut replay = tape.replay()?;
         let (start, mut turns, mut inputs) = (replay.start(), 0, tape.inputs_before());
-        while replay.next_at().is_some_and(|next| at.is_some_and(|at| next < at)) {
+        while let Some(step) = replay.next_before(at) {
             turns += 1;
-            inputs += replay.next().map_or(0, |step| step.inputs.len() as u64);
+            inputs += step.inputs.len() as u64;
         }
         let now = at.unwrap_or_else(|| replay.now());
         let machine = replay.into_machine();
