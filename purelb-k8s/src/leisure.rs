@@ -7,21 +7,36 @@ use tokio::time::Instant;
 
 /// A queue of requests that inform people, such as Events and annotations.
 ///
-/// A few go at once. Where more come than that, as when a thousand Services appear, the rest waits until
-/// no more come, so that the API server has its hands free for the requests that give them addresses;
-/// meanwhile one goes each second. Then one goes after each interval, until none is left.
+/// A few go at once, and as many more as ten each second. Where more come than that, as when a thousand Services
+/// appear, the rest waits until no more come, so that the API server has its hands free for the requests that
+/// give them addresses; meanwhile one goes each second. Then 25 go each second, until none is left.
 #[derive(Clone, Debug)]
 pub struct Leisurely<T> {
     queue: VecDeque<T>,
-    interval: Duration,
-    /// How long it takes to save up a whole burst but for the one that may go now.
-    reserve: Duration,
+    pace: Pace,
     /// When a whole burst is saved up again.
     full_at: Instant,
     /// When one came last.
     last_at: Instant,
     /// When one of more than a burst went last; when it became more, if none has.
     crowded_since: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// How many go at once, at least one.
+    burst: u32,
+    /// How long it takes to save up one of them.
+    refill: Duration,
+    /// From one of a complete crowd to the next.
+    interval: Duration,
+}
+
+impl Pace {
+    /// How long it takes to save up a whole burst but for the one that may go now.
+    fn reserve(self) -> Duration {
+        self.refill * self.burst.saturating_sub(1)
+    }
 }
 
 /// After how long without another one a crowd is complete.
@@ -31,17 +46,24 @@ const QUIET: Duration = Duration::from_millis(500);
 const TRICKLE: Duration = Duration::from_secs(1);
 
 impl<T> Leisurely<T> {
-    /// An empty queue: `burst` go at once, at least one, then one after each `interval`.
-    pub fn new(burst: u32, interval: Duration) -> Self {
+    /// How many go at once.
+    pub const BURST: u32 = 16;
+
+    /// From one to the next when many wait.
+    pub const INTERVAL: Duration = Duration::from_millis(40);
+
+    /// An empty queue.
+    pub fn new() -> Self {
+        Self::with(Pace {
+            burst: Self::BURST,
+            refill: Duration::from_millis(100),
+            interval: Self::INTERVAL,
+        })
+    }
+
+    fn with(pace: Pace) -> Self {
         let now = Instant::now();
-        Self {
-            queue: VecDeque::new(),
-            interval,
-            reserve: interval * burst.saturating_sub(1),
-            full_at: now,
-            last_at: now,
-            crowded_since: None,
-        }
+        Self { queue: VecDeque::new(), pace, full_at: now, last_at: now, crowded_since: None }
     }
 
     /// Puts one at the end.
@@ -57,10 +79,14 @@ impl<T> Leisurely<T> {
             self.crowded_since.get_or_insert(now);
             return None;
         }
-        self.full_at = self.full_at.max(now) + self.interval;
-        if let Some(since) = &mut self.crowded_since {
-            *since = now;
-        }
+        let pause = match &mut self.crowded_since {
+            Some(since) => {
+                *since = now;
+                self.pace.interval
+            }
+            None => self.pace.refill,
+        };
+        self.full_at = self.full_at.max(now) + pause;
         let item = self.queue.pop_front();
         if self.queue.is_empty() {
             self.crowded_since = None;
@@ -74,7 +100,7 @@ impl<T> Leisurely<T> {
             return None;
         }
         // A clock that has run for less than that allows everything.
-        let saved_up = self.full_at.checked_sub(self.reserve).unwrap_or(self.last_at);
+        let saved_up = self.full_at.checked_sub(self.pace.reserve()).unwrap_or(self.last_at);
         Some(match self.crowded_since {
             Some(since) => saved_up.max((self.last_at + QUIET).min(since + TRICKLE)),
             None => saved_up,
@@ -92,6 +118,12 @@ impl<T> Leisurely<T> {
     }
 }
 
+impl<T> Default for Leisurely<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::time::{advance, sleep_until};
@@ -100,13 +132,17 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_millis(100);
 
+    fn queue(burst: u32) -> Leisurely<u32> {
+        Leisurely::with(Pace { burst, refill: INTERVAL, interval: INTERVAL })
+    }
+
     fn gone(queue: &mut Leisurely<u32>) -> Vec<u32> {
         std::iter::from_fn(|| queue.pop()).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_few_go_at_once() {
-        let mut queue = Leisurely::new(3, INTERVAL);
+        let mut queue = queue(3);
         assert_eq!((gone(&mut queue), queue.due()), (vec![], None));
         (1..=3).for_each(|number| queue.push(number));
         assert_eq!((gone(&mut queue), queue.due()), (vec![1, 2, 3], None));
@@ -118,7 +154,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_crowd_waits_until_it_is_complete_and_then_goes_one_by_one() {
-        let mut queue = Leisurely::new(2, INTERVAL);
+        let mut queue = queue(2);
         (1..=4).for_each(|number| queue.push(number));
         assert_eq!(gone(&mut queue), [1, 2]);
         for number in 5..=6 {
@@ -140,7 +176,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn of_a_crowd_that_never_ends_one_goes_each_second() {
-        let mut queue = Leisurely::new(1, INTERVAL);
+        let mut queue = queue(1);
         let start = Instant::now();
         let mut gone_at = Vec::new();
         for number in 0.. {
@@ -159,8 +195,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn more_each_second_than_are_saved_up_are_a_crowd_which_goes_faster_once_it_is_complete()
+    {
+        let pace = Pace { burst: 2, refill: INTERVAL, interval: INTERVAL / 4 };
+        let mut queue = Leisurely::with(pace);
+        let mut went = 0;
+        for number in 0..40 {
+            queue.push(number);
+            went += gone(&mut queue).len();
+            advance(INTERVAL / 2).await;
+        }
+        // Two at once, three that were saved up meanwhile, and the second one of a crowd.
+        assert!((4..=7).contains(&went), "{went}");
+        let complete = Instant::now();
+        let waiting = u32::try_from(queue.len()).unwrap();
+        while let Some(due) = queue.due() {
+            sleep_until(due).await;
+            gone(&mut queue);
+        }
+        let took = complete.elapsed();
+        assert!(took <= QUIET + INTERVAL / 4 * waiting, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn no_burst_is_a_burst_of_one() {
-        let mut queue = Leisurely::new(0, INTERVAL);
+        let mut queue = queue(0);
         (1..=2).for_each(|number| queue.push(number));
         assert_eq!(gone(&mut queue), [1]);
     }

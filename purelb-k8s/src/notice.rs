@@ -105,14 +105,13 @@ pub struct Worker {
 pub fn recorder(client: Client, component: &'static str, instance: &str) -> (Recorder, Worker) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let instance = if instance.is_empty() { component } else { instance }.to_owned();
-    let (burst, interval) = LEISURE;
     let worker = Worker {
         client,
         component,
         instance,
         queue,
         warnings: VecDeque::new(),
-        others: Leisurely::new(burst, interval),
+        others: Leisurely::new(),
         sent: BTreeMap::new(),
     };
     (Recorder { queue: sender }, worker)
@@ -302,10 +301,6 @@ const NOTE: usize = 1024;
 /// How many notices of each severity may wait to be sent.
 const QUEUE: usize = 4096;
 
-/// How many Events that are no warnings are raised one right after the other, and how long to wait
-/// before each further one.
-const LEISURE: (u32, Duration) = (16, Duration::from_millis(40));
-
 /// For how long after an Event an equal one adds to its count.
 const SERIES: Duration = Duration::from_secs(600);
 
@@ -322,7 +317,7 @@ mod tests {
     async fn warnings_go_first_and_the_others_at_leisure() {
         let (service, _) = tower_test::mock::pair::<Request<Body>, http::Response<Body>>();
         let (recorder, mut worker) = recorder(Client::new(service, "default"), "test", "");
-        let (burst, interval) = LEISURE;
+        let (burst, interval) = (Leisurely::<Notice>::BURST, Leisurely::<Notice>::INTERVAL);
         let notice = |severity, text: String| Notice {
             about: About::Node("a".into()),
             severity,
@@ -348,7 +343,7 @@ mod tests {
             assert_eq!(worker.next().await, Some(other(number)));
         }
         assert!(start.elapsed() >= interval * (2 * burst), "{:?}", start.elapsed());
-        assert!(start.elapsed() < interval * (2 * burst + 1), "{:?}", start.elapsed());
+        assert!(start.elapsed() < interval * (2 * burst + 3), "{:?}", start.elapsed());
         drop(recorder);
         assert_eq!(worker.next().await, None);
     }

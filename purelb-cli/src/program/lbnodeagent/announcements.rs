@@ -1,7 +1,6 @@
 //! The announcing annotations that wait to be written.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use purelb_core::name::ServiceKey;
 use purelb_core::node::Announcement;
@@ -10,9 +9,6 @@ use tokio::time::Instant;
 
 /// How many announcements may be under way at once.
 const AT_ONCE: usize = 8;
-
-/// How many are written one right after the other, and how long to wait before each further one.
-const LEISURE: (u32, Duration) = (16, Duration::from_millis(40));
 
 /// Writes that inform people of what this node holds. They wait for each other and, where there are many,
 /// for calmer times, so that they hold up neither the lease nor the allocator's answers.
@@ -27,8 +23,7 @@ pub(super) struct Announcements {
 
 impl Announcements {
     pub(super) fn new() -> Self {
-        let (burst, interval) = LEISURE;
-        Self { order: Leisurely::new(burst, interval), waiting: BTreeMap::new(), under_way: 0 }
+        Self { order: Leisurely::new(), waiting: BTreeMap::new(), under_way: 0 }
     }
 
     /// Puts a write at the end. One of the same Service that has not begun is no longer needed: the same
@@ -98,7 +93,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn so_many_are_under_way_at_once_and_the_rest_goes_at_leisure() {
-        let (burst, interval) = LEISURE;
+        let (burst, interval) = (Leisurely::<ServiceKey>::BURST, Leisurely::<ServiceKey>::INTERVAL);
         let mut announcements = Announcements::new();
         let count = 2 * burst;
         for service in 0..count {
