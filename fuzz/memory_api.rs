@@ -3,6 +3,9 @@
 
 #![no_main]
 
+#[path = "memory_api/pods.rs"]
+mod pods;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
@@ -13,13 +16,43 @@ use purelb_k8s::memory::MemoryApi;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const KINDS: [(&str, &str, &str); 6] = [
+const KINDS: [(&str, &str, &str); 10] = [
     ("/api/v1", "services", "Service"),
     ("/apis/coordination.k8s.io/v1", "leases", "Lease"),
     ("/apis/purelb.io/v2", "servicegroups", "ServiceGroup"),
     ("/apis/purelb.io/v2", "lbnodeagents", "LBNodeAgent"),
     ("/apis/events.k8s.io/v1", "events", "Event"),
     ("/apis/discovery.k8s.io/v1", "endpointslices", "EndpointSlice"),
+    ("/api/v1", "pods", "Pod"),
+    ("/api/v1", "nodes", "Node"),
+    ("/api/v1", "namespaces", "Namespace"),
+    ("/api/v1", "events", "Event"),
+];
+
+/// What can be asked about the API itself.
+const ABOUT: [&str; 13] = [
+    "/version",
+    "/healthz",
+    "/api",
+    "/api/v1",
+    "/apis",
+    "/apis/purelb.io",
+    "/apis/purelb.io/v2",
+    "/apis/coordination.k8s.io/v1",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openapi/v3/api/v1",
+    "/openapi/v3/apis/purelb.io/v2",
+    "/apis/example.org/v1",
+];
+
+const ACCEPTS: [&str; 6] = [
+    "application/json",
+    "application/json;as=Table;v=v1;g=meta.k8s.io",
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+    "text/html",
 ];
 
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
@@ -50,6 +83,8 @@ const QUERIES: [&str; 10] = [
 enum Step {
     Raw(Vec<u8>),
     Request(Request),
+    About { path: u8, accept: u8 },
+    Pod(pods::Request),
 }
 
 #[derive(Arbitrary, Debug)]
@@ -62,7 +97,7 @@ struct Request {
     is_everywhere: bool,
     queries: [bool; 10],
     content_type: u8,
-    wants_table: bool,
+    accept: u8,
     body: Body,
 }
 
@@ -80,16 +115,19 @@ fuzz_target!(|steps: Vec<Step>| {
         .build()
         .expect("a runtime");
     let api = MemoryApi::new();
+    api.set_pod_runtime(pods::Echo::new());
     let mut version = api.version();
     for step in steps {
         let bytes = match step {
             Step::Raw(bytes) => bytes,
             Step::Request(request) => request.bytes(),
+            Step::About { path, accept } => about(path, accept),
+            Step::Pod(request) => request.bytes(),
         };
         runtime.block_on(converse(&api, &bytes));
         assert!(api.version() >= version, "versions only grow");
         version = api.version();
-        for (_, _, kind) in KINDS {
+        for kind in KINDS.into_iter().map(|(_, _, kind)| kind).collect::<BTreeSet<_>>() {
             let objects = api.list(kind);
             let unique = |field: &str| {
                 let all = objects.iter().map(|object| object["metadata"][field].to_string());
@@ -138,10 +176,7 @@ impl Request {
         let queries = QUERIES.into_iter().zip(self.queries).filter(|(_, chosen)| *chosen);
         let queries: Vec<&str> = queries.map(|(query, _)| query).collect();
         let body = self.body.bytes(group, kind);
-        let accept = match self.wants_table {
-            true => "application/json;as=Table;v=v1;g=meta.k8s.io",
-            false => "application/json",
-        };
+        let accept = ACCEPTS[at(self.accept, ACCEPTS.len())];
         let mut bytes = format!(
             "{} {path}?{} HTTP/1.1\r\nhost: api\r\nconnection: close\r\naccept: {accept}\r\n\
              content-type: {}\r\ncontent-length: {}\r\n\r\n",
@@ -154,6 +189,12 @@ impl Request {
         bytes.extend(body);
         bytes
     }
+}
+
+fn about(path: u8, accept: u8) -> Vec<u8> {
+    let (path, accept) = (ABOUT[at(path, ABOUT.len())], ACCEPTS[at(accept, ACCEPTS.len())]);
+    format!("GET {path} HTTP/1.1\r\nhost: api\r\nconnection: close\r\naccept: {accept}\r\n\r\n")
+        .into_bytes()
 }
 
 impl Body {
@@ -189,7 +230,7 @@ impl Body {
 
 const OPERATIONS: [&str; 6] = ["add", "remove", "replace", "test", "move", "copy"];
 
-const POINTERS: [&str; 16] = [
+const POINTERS: [&str; 20] = [
     "/metadata/name",
     "/metadata/uid",
     "/metadata/resourceVersion",
@@ -206,10 +247,14 @@ const POINTERS: [&str; 16] = [
     "/spec/local/v4pools",
     "/status/loadBalancer/ingress",
     "/kind",
+    "/spec/containers",
+    "/spec/loadBalancerClass",
+    "/spec/externalTrafficPolicy",
+    "/metadata/ownerReferences",
 ];
 
 fn value_of(number: u8) -> Value {
-    match number % 16 {
+    match number % 20 {
         0 => Value::Null,
         1 => json!("LoadBalancer"),
         2 => json!("ClusterIP"),
@@ -225,6 +270,10 @@ fn value_of(number: u8) -> Value {
         12 => json!([]),
         13 => json!("10.96.0.7"),
         14 => json!(-1),
+        15 => json!([{"name": "a", "image": "a"}]),
+        16 => json!("Local"),
+        17 => json!("ExternalName"),
+        18 => json!([{"apiVersion": "v1", "kind": "Node", "name": "a", "uid": "u"}]),
         _ => json!({"type": "LoadBalancer", "ports": [{"port": 80}]}),
     }
 }

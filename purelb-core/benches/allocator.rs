@@ -5,7 +5,7 @@
 //! `cargo bench -p purelb-core --bench allocator` prints them all;
 //! `cargo bench -p purelb-core --bench allocator -- one_address` those that allocate one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -81,6 +81,34 @@ impl Core {
         }
         core
     }
+}
+
+/// What the standard library alone takes for an address and its owner.
+fn alone(criterion: &mut Criterion<CpuTime>) {
+    let address = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
+    let owner = |n: u32| service(n, Family::V4).uid;
+    let mut bench = criterion.benchmark_group("alone");
+    let owners: Vec<_> = (0..HELD).map(owner).collect();
+    for (name, count) in [("map_of_8000_filled", 8_000), ("map_of_100000_filled", HELD)] {
+        bench.bench_function(name, |bencher| {
+            bencher.iter_with_large_drop(|| {
+                let mut map = BTreeMap::new();
+                for n in 0..count {
+                    map.insert(address(n), owners[n as usize].clone());
+                }
+                map
+            });
+        });
+    }
+    let mut map: BTreeMap<IpAddr, _> = (0..HELD).map(|n| (address(2 * n), owner(n))).collect();
+    let newcomer = owner(HELD + 1);
+    bench.bench_function("one_of_100000_put_in_and_taken_out", |bencher| {
+        bencher.iter(|| {
+            map.insert(address(HELD + 1), newcomer.clone());
+            black_box(map.remove(&address(HELD + 1)))
+        });
+    });
+    bench.finish();
 }
 
 /// Filling pools from the first address to the last.
@@ -297,6 +325,6 @@ impl Measurement for CpuTime {
 criterion_group! {
     name = benches;
     config = Criterion::default().with_measurement(CpuTime);
-    targets = fill, one_address, rebuild, one_event
+    targets = alone, fill, one_address, rebuild, one_event
 }
 criterion_main!(benches);

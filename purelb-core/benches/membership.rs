@@ -11,6 +11,7 @@ use purelb_core::election::Winners;
 use purelb_core::lease::{Lease, LeaseContent, LeaseEvent, Version};
 use purelb_core::membership::{DEFAULT_DURATION, HostReport, Membership, Settings};
 use purelb_core::time::Tick;
+use sha2::{Digest, Sha256};
 
 const LEASES: u64 = 500;
 
@@ -44,6 +45,15 @@ fn agent() -> Membership {
 
 fn membership(criterion: &mut Criterion) {
     let mut agent = agent();
+    // As many hashes of as much text as that election takes.
+    criterion.bench_function("alone_500000_hashes", |bencher| {
+        bencher.iter(|| {
+            for n in 0..500_000_u32 {
+                let text = [&n.to_be_bytes()[..], b"node#192.0.2.123"].concat();
+                black_box(Sha256::digest(text));
+            }
+        });
+    });
     criterion.bench_function("winners_of_1000_addresses_among_500_leases", |bencher| {
         let addresses = (0..1000_u32).map(|n| IpAddr::from((0x0a00_0001 + n).to_be_bytes()));
         let addresses: Vec<IpAddr> = addresses.collect();

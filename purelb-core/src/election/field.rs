@@ -31,15 +31,15 @@ impl Field {
         live: impl IntoIterator<Item = (&'a NodeName, &'a LeaseContent)>,
         before: &Self,
     ) -> Self {
-        let mut by_subnet: BTreeMap<IpNet, BTreeSet<&NodeName>> = BTreeMap::new();
-        let mut by_listing: BTreeMap<IpAddr, BTreeSet<&NodeName>> = BTreeMap::new();
+        let mut by_subnet: BTreeMap<IpNet, Vec<&NodeName>> = BTreeMap::new();
+        let mut by_listing: BTreeMap<IpAddr, Vec<&NodeName>> = BTreeMap::new();
         for (node, content) in live {
             for net in &content.subnets {
-                by_subnet.entry(net.trunc()).or_default().insert(node);
+                by_subnet.entry(net.trunc()).or_default().push(node);
             }
             for ip in &content.lists {
                 if content.subnets.iter().any(|net| net.contains(ip)) {
-                    by_listing.entry(*ip).or_default().insert(node);
+                    by_listing.entry(*ip).or_default().push(node);
                 }
             }
         }
@@ -49,14 +49,14 @@ impl Field {
         }
         for (net, nodes) in &by_subnet {
             let wider = field.subnets_of(net.addr()).filter(|wider| wider.contains(net));
-            let mut all: BTreeSet<&NodeName> =
-                wider.filter_map(|wider| by_subnet.get(&wider)).flatten().copied().collect();
-            all.extend(nodes);
-            field.serving.insert(*net, same_or_new(before.serving.get(net), &all));
+            let wider =
+                wider.filter(|wider| wider != net).filter_map(|wider| by_subnet.get(&wider));
+            let all = wider.flatten().chain(nodes).copied().collect();
+            field.serving.insert(*net, same_or_new(before.serving.get(net), all));
         }
-        let listing = by_listing.iter();
+        let listing = by_listing.into_iter();
         field.listing =
-            listing.map(|(ip, nodes)| (*ip, same_or_new(before.listing.get(ip), nodes))).collect();
+            listing.map(|(ip, nodes)| (ip, same_or_new(before.listing.get(&ip), nodes))).collect();
         field
     }
 
@@ -79,10 +79,12 @@ impl Field {
     }
 }
 
-fn same_or_new(before: Option<&Candidates>, nodes: &BTreeSet<&NodeName>) -> Candidates {
+fn same_or_new(before: Option<&Candidates>, mut nodes: Vec<&NodeName>) -> Candidates {
+    nodes.sort_unstable();
+    nodes.dedup();
     match before.filter(|before| before.iter().eq(nodes.iter().copied())) {
         Some(before) => Arc::clone(before),
-        None => nodes.iter().map(|node| (*node).clone()).collect(),
+        None => nodes.into_iter().cloned().collect(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Elections held again and again, at the cost of what changed.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -73,10 +74,9 @@ impl Winners {
             self.last.remove(&ip);
             return None;
         };
-        if !self.last.get(&ip).is_some_and(|last| Arc::ptr_eq(&last.among, among)) {
-            let among = Arc::clone(among);
-            let last = self.last.remove(&ip);
-            let won = self.elect(ip, last, among)?;
+        let last = self.last.get(&ip);
+        if !last.is_some_and(|last| Arc::ptr_eq(&last.among, among)) {
+            let won = elect(ip, last, among, &mut self.changes)?;
             self.last.insert(ip, won);
         }
         let won = self.last.get(&ip)?;
@@ -87,33 +87,45 @@ impl Winners {
     pub fn forget(&mut self, ip: IpAddr) {
         self.last.remove(&ip);
     }
+}
 
-    fn elect(&mut self, ip: IpAddr, last: Option<Won>, among: Candidates) -> Option<Won> {
-        let key = ip.to_canonical().to_string();
-        let stays = last.and_then(|last| {
-            let change = self.change(&last.among, &among);
-            let number = change.stays[last.number]?;
-            Some((change.comes.clone(), (last.digest, number)))
-        });
-        let (rivals, kept) = match stays {
-            Some((comes, kept)) => (comes, Some(kept)),
-            None => ((0..among.len()).collect(), None),
-        };
-        let rivals = rivals.into_iter().map(|number| (digest(&among[number], &key), number));
-        let by_rank = |(digest, number): &([u8; 32], usize)| (*digest, &among[*number]);
-        let (digest, number) = rivals.chain(kept).min_by(|a, b| by_rank(a).cmp(&by_rank(b)))?;
-        Some(Won { among, number, digest })
-    }
+/// Who wins `ip` now; `last` won it before.
+fn elect(
+    ip: IpAddr,
+    last: Option<&Won>,
+    among: &Candidates,
+    changes: &mut VecDeque<Change>,
+) -> Option<Won> {
+    let key = LazyCell::new(|| ip.to_canonical().to_string());
+    let rival = |number: usize| (digest(&among[number], &key), number);
+    let by_rank = |(digest, number): &([u8; 32], usize)| (*digest, &among[*number]);
+    let kept = last.and_then(|last| {
+        let change = known_change(changes, &last.among, among);
+        Some((change, (last.digest, change.stays[last.number]?)))
+    });
+    let (digest, number) = match kept {
+        Some((change, kept)) => {
+            let rivals = change.comes.iter().map(|number| rival(*number));
+            rivals.chain([kept]).min_by(|a, b| by_rank(a).cmp(&by_rank(b)))
+        }
+        None => (0..among.len()).map(rival).min_by(|a, b| by_rank(a).cmp(&by_rank(b))),
+    }?;
+    Some(Won { among: Arc::clone(among), number, digest })
+}
 
-    fn change(&mut self, from: &Candidates, to: &Candidates) -> &Change {
-        let position = self.changes.iter().position(|change| change.is(from, to));
-        let position = position.unwrap_or_else(|| {
-            self.changes.truncate(KNOWN - 1);
-            self.changes.push_front(Change::new(from, to));
-            0
-        });
-        &self.changes[position]
-    }
+/// What became of the candidates, looked at once for all addresses.
+fn known_change<'a>(
+    changes: &'a mut VecDeque<Change>,
+    from: &Candidates,
+    to: &Candidates,
+) -> &'a Change {
+    let position = changes.iter().position(|change| change.is(from, to));
+    let position = position.unwrap_or_else(|| {
+        changes.truncate(KNOWN - 1);
+        changes.push_front(Change::new(from, to));
+        0
+    });
+    &changes[position]
 }
 
 #[cfg(test)]
