@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use purelb_core::range::AddressRange;
 
-/// One range, or two with a blank between them.
+// One range, or two with a blank between them.
 fuzz_target!(|text: &str| {
     let (text, other) = text.split_once(' ').unwrap_or((text, "192.0.2.4/30"));
     match text.parse::<AddressRange>() {
