@@ -205,7 +205,7 @@ mod tests {
             went += gone(&mut queue).len();
             advance(INTERVAL / 2).await;
         }
-        // Two at once, three that were saved up meanwhile, and the second one of a crowd.
+        // Two at once, what was saved up until it was clear that there are many, and one each second.
         assert!((4..=7).contains(&went), "{went}");
         let complete = Instant::now();
         let waiting = u32::try_from(queue.len()).unwrap();

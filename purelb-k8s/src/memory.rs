@@ -346,7 +346,7 @@ impl MemoryApi {
 }
 
 /// Whether a Kubernetes API server would know each field of an object and its type, as it checks for
-/// `kubectl apply`. What it cannot say of the object's kind is no error.
+/// `kubectl apply`. An object of a kind that [`MemoryApi`] does not know is no error.
 ///
 /// # Errors
 ///
