@@ -127,7 +127,7 @@ fuzz_target!(|steps: Vec<Step>| {
         runtime.block_on(converse(&api, &bytes));
         assert!(api.version() >= version, "versions only grow");
         version = api.version();
-        for kind in KINDS.into_iter().map(|(_, _, kind)| kind).collect::<BTreeSet<_>>() {
+        for (_, _, kind) in KINDS {
             let objects = api.list(kind);
             let unique = |field: &str| {
                 let all = objects.iter().map(|object| object["metadata"][field].to_string());

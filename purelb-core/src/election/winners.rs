@@ -106,9 +106,9 @@ fn elect(
     let (digest, number) = match kept {
         Some((change, kept)) => {
             let rivals = change.comes.iter().map(|number| rival(*number));
-            rivals.chain([kept]).min_by(|a, b| by_rank(a).cmp(&by_rank(b)))
+            rivals.chain([kept]).min_by_key(by_rank)
         }
-        None => (0..among.len()).map(rival).min_by(|a, b| by_rank(a).cmp(&by_rank(b))),
+        None => (0..among.len()).map(rival).min_by_key(by_rank),
     }?;
     Some(Won { among: Arc::clone(among), number, digest })
 }
