@@ -3,4 +3,5 @@
 
 pub mod allocator;
 mod daemon;
+mod footprint;
 pub mod lbnodeagent;

@@ -20,6 +20,8 @@ use crate::telemetry::desk::{Desk, Page};
 use crate::telemetry::log;
 use crate::telemetry::server::{self, BindError, Listening};
 
+use super::footprint;
+
 /// The arguments of both.
 #[derive(Debug, Args)]
 pub(super) struct Common {
@@ -101,9 +103,10 @@ where
     };
     let given = common(&args);
     log::start(&given.log_level, given.log_format);
-    let ended = begun
-        .map_err(E::from)
-        .and_then(|(runtime, signals)| runtime.block_on(serve(args, signals)));
+    let ended = begun.map_err(E::from).and_then(|(runtime, signals)| {
+        runtime.spawn(footprint::keep_small());
+        runtime.block_on(serve(args, signals))
+    });
     match ended {
         Ok(()) => {
             info!("stopped");
