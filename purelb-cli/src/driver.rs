@@ -105,7 +105,7 @@ pub async fn drive<H: Host>(machine: &mut H::Machine, host: &mut H, pulse: &Puls
             return ended;
         }
         if !facts.is_empty() {
-            for fact in facts.drain(..) {
+            for fact in std::mem::take(&mut facts) {
                 machine.handle_event(fact, now());
             }
             continue;

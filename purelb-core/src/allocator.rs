@@ -120,7 +120,8 @@ pub struct Allocator {
     is_ready: bool,
     catalog: Catalog,
     ledger: Ledger,
-    records: BTreeMap<ServiceKey, Record>,
+    /// Boxed: a map of large values is half empty.
+    records: BTreeMap<ServiceKey, Box<Record>>,
     group_records: BTreeMap<GroupName, GroupRecord>,
     sidecars: Sidecars,
     /// Services that wait for something of a group to become free.

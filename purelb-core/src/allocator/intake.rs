@@ -59,7 +59,7 @@ impl Allocator {
             Some(service) if record.is_load_balancer && !service.is_load_balancer => {
                 let mut fresh = Record::new(service);
                 fresh.answer = record.answer.clone();
-                let record = std::mem::replace(record, fresh);
+                let record = std::mem::replace(record, Box::new(fresh));
                 self.wait_for(key, &record.waits_for, None);
                 let freed = self.ledger.expel(&record.uid);
                 if !record.told.is_empty() && !record.is_foreign {
@@ -95,7 +95,8 @@ impl Allocator {
         if !service.is_load_balancer && !service.is_branded() && !self.records.contains_key(key) {
             return false;
         }
-        let record = self.records.entry(key.clone()).or_insert_with(|| Record::new(service));
+        let record =
+            self.records.entry(key.clone()).or_insert_with(|| Box::new(Record::new(service)));
         record.is_load_balancer = service.is_load_balancer;
         record.is_deleting = service.is_deleting;
         record.marks = Answer::default().remove(service);

@@ -22,6 +22,9 @@ pub(crate) struct Outbox {
     next: u64,
 }
 
+/// For how many actions an empty queue keeps its room: what a burst took is given back.
+const ROOM: usize = 64;
+
 /// What a ticket was for.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +102,11 @@ impl Outbox {
     }
 
     pub(crate) fn pop(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if action.is_none() {
+            self.actions.shrink_to(ROOM);
+        }
+        action
     }
 
     /// A new ticket for `purpose`.

@@ -43,7 +43,7 @@ pub(crate) struct Record {
     /// It waits for something of this group to become free.
     pub(crate) waits_for: Option<GroupName>,
     /// What was asked of a sidecar for it.
-    pub(crate) asked: Option<Asked>,
+    pub(crate) asked: Option<Box<Asked>>,
     pub(crate) answer: Attempt<Answer>,
     pub(crate) re_evaluated: Attempt<()>,
     ports: BTreeSet<Port>,
@@ -76,7 +76,7 @@ impl Record {
 
     /// Notes whether the API shows all that it is to have, as far as is known.
     pub(crate) fn note_lack(&mut self, shows: bool, now: Tick) {
-        let is_asking = self.asked.as_ref().is_some_and(Asked::is_pending);
+        let is_asking = self.asked.as_ref().is_some_and(|asked| asked.is_pending());
         if !shows || is_asking {
             self.lacks_since.get_or_insert(now);
         } else if !self.answer.is_outstanding() {

@@ -99,7 +99,7 @@ impl Allocator {
             }
         }
         let record = self.records.get_mut(key)?;
-        record.asked = Some(Asked { ask: ask.clone(), state: State::Pending, tries });
+        record.asked = Some(Box::new(Asked { ask: ask.clone(), state: State::Pending, tries }));
         let refusal = record.refusal.clone();
         let uid = record.uid.clone();
         let group = ask.group.clone();

@@ -17,6 +17,9 @@ pub(super) struct Queue {
     writes: BTreeMap<ServiceKey, u64>,
 }
 
+/// For how many actions an empty queue keeps its room: what a burst took is given back.
+const ROOM: usize = 64;
+
 impl Queue {
     pub(super) fn push_back(&mut self, action: Action) {
         if let Action::Cluster(ClusterAction::Announce(write)) = &action {
@@ -27,7 +30,10 @@ impl Queue {
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Action> {
-        let action = self.actions.pop_front()?;
+        let Some(action) = self.actions.pop_front() else {
+            self.actions.shrink_to(ROOM);
+            return None;
+        };
         self.first += 1;
         if let Action::Cluster(ClusterAction::Announce(write)) = &action {
             self.writes.remove(&write.service);

@@ -16,6 +16,9 @@ use crate::lab::ip::ip;
 /// A class of Services that PureLB leaves alone.
 const FOREIGN: &str = "example.org/foreign";
 
+/// How long after a burst what is resident is looked at once more.
+const CALM: Duration = Duration::from_secs(30);
+
 fn names(what: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{what}-{number}")).collect()
 }
@@ -122,6 +125,8 @@ pub(super) fn burst(
         Row::new("… processor time of others", servers).beside(servers_alone),
     ];
     rows.extend(writes(&scene, &calls, count)?);
+    thread::sleep(CALM);
+    rows.push(Row::new("… memory half a minute later", memory(scene.processes())?));
     if count >= 10_000 {
         rows.push(restart(&mut scene)?);
     }
@@ -162,11 +167,13 @@ fn restart(scene: &mut Scene) -> Result<Row, BenchError> {
         Some((_, Some(at))) => *at,
         Some((_, None)) | None => Instant::now(),
     };
-    let id = scene.processes().into_iter().find(|(name, _)| name.starts_with("allocator"));
-    let resident = id.map(|(_, id)| resident_kib(id)).transpose()?.unwrap_or_default();
+    let processes = scene.processes().into_iter();
+    let allocator: Vec<_> = processes.filter(|(name, _)| name.starts_with("allocator")).collect();
+    let then = memory(allocator.clone())?;
+    thread::sleep(CALM);
     Ok(Row::new(
         format!("allocator started with {before} Services → its first answer"),
-        format!("{}; then {} MiB resident", ms(at - begin), resident / 1024),
+        format!("{}; then {then}; half a minute later {}", ms(at - begin), memory(allocator)?),
     ))
 }
 
@@ -376,9 +383,18 @@ impl Processes {
     fn end(self) -> Result<String, BenchError> {
         let used = self.0.into_iter().map(|(name, id, begin)| {
             let time = processor_time(id)?.saturating_sub(begin);
-            let resident = resident_kib(id)? as f64 / 1024.0;
-            Ok(format!("{name} {}, {resident:.1} MiB", ms(time)))
+            Ok(format!("{name} {}, {}", ms(time), resident(id)?))
         });
         Ok(used.collect::<Result<Vec<_>, BenchError>>()?.join("; "))
     }
+}
+
+/// How much memory each process has.
+fn memory(processes: impl IntoIterator<Item = (String, u32)>) -> Result<String, BenchError> {
+    let each = processes.into_iter().map(|(name, id)| Ok(format!("{name} {}", resident(id)?)));
+    Ok(each.collect::<Result<Vec<_>, BenchError>>()?.join("; "))
+}
+
+fn resident(id: u32) -> Result<String, BenchError> {
+    Ok(format!("{:.1} MiB", resident_kib(id)? as f64 / 1024.0))
 }
