@@ -1,5 +1,5 @@
-//! The allocator in an arbitrary history of Services, groups, failed writes and restarts: no address is
-//! with two that do not share it, the books agree with the API, and a restart changes nothing.
+//! The allocator in an arbitrary history of Services, groups, sidecars, failed writes and restarts: no address
+//! is with two that do not share it, the books agree with the API, and a restart changes nothing.
 
 #![no_main]
 
@@ -10,15 +10,18 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use allocator_world::{GroupExt, ServiceExt, World, Writes, key, local, remote};
+use allocator_world::{GroupExt, ServiceExt, Sidecar, World, Writes, external, key, local, remote};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use purelb_core::group::ServiceGroup;
+use purelb_core::allocator::{ALLOCATED_BY, ClusterRange, Event, IpamError};
+use purelb_core::group::{GroupSpec, ServiceGroup};
 use purelb_core::name::ServiceKey;
-use purelb_core::service::Service;
+use purelb_core::service::{BRAND, Service};
 
 const SERVICES: [&str; 4] = ["red/a", "red/b", "ns/a", "ns/b"];
 const GROUPS: [&str; 3] = ["default", "red", "other"];
+/// What an external group's sidecar gives out.
+const SIDECAR: [&str; 2] = ["198.51.100.0/30", "2001:db8:e::/126"];
 /// Small, many of them overlapping.
 const RANGES: [&str; 6] = [
     "192.0.2.0/30@192.0.2.0/30",
@@ -31,17 +34,37 @@ const RANGES: [&str; 6] = [
 
 #[derive(Arbitrary, Debug)]
 enum Step {
+    Cluster { is_pod_range: bool, is_node_inside: bool },
     Delete(u8),
     DeleteGroup(u8),
-    Group { number: u8, ranges: [bool; 6], is_remote: bool, flags: u8 },
+    Group { number: u8, kind: Kind, ranges: [bool; 6], flags: u8 },
     Pass(u8),
     Progress(u8),
     Put { service: u8, wants: Wants },
     Relist,
     Restart,
     Retype { service: u8, is_load_balancer: bool },
+    Sidecar { group: u8, mood: Mood },
     Strip(u8),
+    Subnets(bool),
     Writes(u8),
+}
+
+#[derive(Arbitrary, Debug)]
+enum Kind {
+    External,
+    Local,
+    Malformed,
+    Remote,
+}
+
+/// How a sidecar answers.
+#[derive(Arbitrary, Debug)]
+enum Mood {
+    Fails(u8),
+    Hangs,
+    Insists(u16),
+    Thinks,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -54,6 +77,8 @@ struct Wants {
     group: Option<u8>,
     multi: Option<bool>,
     shown: Option<u16>,
+    re_evaluate: bool,
+    is_foreign: bool,
 }
 
 fuzz_target!(|steps: Vec<Step>| {
@@ -62,8 +87,12 @@ fuzz_target!(|steps: Vec<Step>| {
         take(&mut world, step);
     }
     world.writes = Writes::Work;
+    for sidecar in world.sidecars.values_mut() {
+        Mood::Thinks.come_over(sidecar);
+    }
     world.calm();
     check_rest(&world);
+    check_words(&world);
     let shown = shown(&world);
     let writes = world.patches.len();
     world.restart();
@@ -75,10 +104,22 @@ fuzz_target!(|steps: Vec<Step>| {
 
 fn take(world: &mut World, step: Step) {
     match step {
+        Step::Cluster { is_pod_range, is_node_inside } => {
+            let pods =
+                is_pod_range.then(|| (RANGES[2].parse().expect("a net"), ClusterRange::Pods));
+            world.settings.cluster_ranges = pods.into_iter().collect();
+            let node = is_node_inside.then(|| ([192, 0, 2, 1].into(), "node1".into()));
+            world.settings.node_addresses = node.into_iter().collect();
+            world.facts.push_back(Event::Settings(world.settings.clone()));
+        }
         Step::Delete(number) => world.delete(service(number)),
         Step::DeleteGroup(number) => world.delete_group(group(number)),
-        Step::Group { number, ranges, is_remote, flags } => {
-            world.group(offer(group(number), ranges, is_remote, flags));
+        Step::Group { number, kind, ranges, flags } => {
+            let offer = offer(group(number), &kind, ranges, flags);
+            if let GroupSpec::External { socket, .. } = &offer.kind {
+                world.sidecars.entry(socket.clone()).or_insert_with(|| Sidecar::of(&SIDECAR));
+            }
+            world.group(offer);
         }
         Step::Pass(seconds) => world.pass(Duration::from_secs(seconds.into())),
         Step::Progress(steps) => {
@@ -103,12 +144,21 @@ fn take(world: &mut World, step: Step) {
                 world.retype(name, is_load_balancer);
             }
         }
+        Step::Sidecar { group: number, mood } => {
+            let socket = format!("/run/{}", group(number));
+            if let Some(sidecar) = world.sidecars.get_mut(&socket) {
+                mood.come_over(sidecar);
+            }
+        }
         Step::Strip(number) => {
             if world.services.contains_key(&key(service(number))) {
                 world.edit(service(number), |service| {
                     service.with(|service| service.annotations.allocated_by = None)
                 });
             }
+        }
+        Step::Subnets(are_served) => {
+            world.subnets(if are_served { &["192.0.2.0/24", "2001:db8::/64"] } else { &[] });
         }
         Step::Writes(kind) => {
             world.writes = match kind % 3 {
@@ -119,6 +169,32 @@ fn take(world: &mut World, step: Step) {
         }
     }
 }
+
+impl Mood {
+    fn come_over(&self, sidecar: &mut Sidecar) {
+        sidecar.fails = None;
+        sidecar.hangs = false;
+        sidecar.scripted = None;
+        match self {
+            Self::Fails(why) => {
+                sidecar.fails = Some(ERRORS[usize::from(*why) % ERRORS.len()].clone())
+            }
+            Self::Hangs => sidecar.hangs = true,
+            Self::Insists(number) => sidecar.scripted = Some(parsed(&wish(*number))),
+            Self::Thinks => {}
+        }
+    }
+}
+
+const ERRORS: [IpamError; 7] = [
+    IpamError::Aborted,
+    IpamError::Exhausted,
+    IpamError::Invalid,
+    IpamError::Other { code: String::new() },
+    IpamError::TimedOut,
+    IpamError::Unavailable,
+    IpamError::Unreadable,
+];
 
 impl Wants {
     fn write(&self, service: Service) -> Service {
@@ -135,10 +211,12 @@ impl Wants {
             annotations.addresses = self.text.clone().or(self.wish.map(wish));
             annotations.service_group = self.group.map(|number| group(number).into());
             annotations.multi_pool = self.multi;
+            annotations.re_evaluate = self.re_evaluate;
             // Another controller, or a person, writes a status too.
             if let Some(shown) = self.shown {
-                service.ingress = wish(shown).split(',').filter_map(|ip| ip.parse().ok()).collect();
+                service.ingress = parsed(&wish(shown));
             }
+            service.class = self.is_foreign.then(|| "example.org/other".to_owned());
         })
     }
 }
@@ -149,16 +227,21 @@ fn wish(number: u16) -> String {
     format!("192.0.2.{},2001:db8::{:x}", v4 % 12, v6 % 8)
 }
 
-fn offer(name: &str, ranges: [bool; 6], is_remote: bool, flags: u8) -> ServiceGroup {
+fn parsed(ips: &str) -> Vec<IpAddr> {
+    ips.split(',').filter_map(|ip| ip.parse().ok()).collect()
+}
+
+fn offer(name: &str, kind: &Kind, ranges: [bool; 6], flags: u8) -> ServiceGroup {
     let chosen = RANGES.into_iter().zip(ranges).filter(|(_, chosen)| *chosen);
     let ranges: Vec<&str> = chosen.map(|(range, _)| range).collect();
-    let mut group = if is_remote { remote(name, &ranges) } else { local(name, &ranges) };
-    if flags & 1 != 0 {
-        group = group.balanced();
-    }
-    if flags & 2 != 0 {
-        group = group.multi();
-    }
+    let mut group = match kind {
+        Kind::External => external(name),
+        Kind::Local => pooled(local(name, &ranges), flags),
+        Kind::Malformed => {
+            ServiceGroup::new(name, "", GroupSpec::Malformed { error: "no spec".to_owned() })
+        }
+        Kind::Remote => pooled(remote(name, &ranges), flags),
+    };
     if flags & 4 != 0 {
         group = group.for_namespaces(&["red"]);
     }
@@ -167,6 +250,16 @@ fn offer(name: &str, ranges: [bool; 6], is_remote: bool, flags: u8) -> ServiceGr
     }
     if flags & 16 != 0 {
         group = group.namespace_default();
+    }
+    group
+}
+
+fn pooled(mut group: ServiceGroup, flags: u8) -> ServiceGroup {
+    if flags & 1 != 0 {
+        group = group.balanced();
+    }
+    if flags & 2 != 0 {
+        group = group.multi();
     }
     group
 }
@@ -200,7 +293,8 @@ fn check_rest(world: &World) {
             users.entry(ip).or_default().push(service);
         }
         let refusal = world.allocator.refusal(&service.key).map(ToString::to_string);
-        let is_served = !service.ingress.is_empty() || !service.is_load_balancer;
+        let is_asked_for = service.is_load_balancer && service.class.is_none();
+        let is_served = !service.ingress.is_empty() || !is_asked_for;
         assert!(is_served || refusal.is_some_and(|text| !text.is_empty()), "{service:?}");
     }
     assert!(ledger.addresses().eq(users.keys().copied()), "the ledger holds for nobody");
@@ -212,6 +306,27 @@ fn check_rest(world: &World) {
                     && one.ports.is_disjoint(&other.ports);
                 assert!(share, "{ip} has {} and {}", one.key, other.key);
             }
+        }
+    }
+}
+
+/// What people are told is never empty, and what is written says whose it is.
+fn check_words(world: &World) {
+    for notice in &world.notices {
+        assert!(!notice.to_string().is_empty(), "{notice:?}");
+        assert!(notice.event().is_none_or(|(reason, _)| !reason.as_str().is_empty()), "{notice:?}");
+    }
+    for marks in world.patches.iter().filter_map(|patch| patch.marks.as_ref()) {
+        let written: BTreeMap<&str, String> = marks.annotations().collect();
+        assert_eq!(written[ALLOCATED_BY], BRAND);
+    }
+    for key in world.services.keys() {
+        if let Some(refusal) = world.allocator.refusal(key) {
+            assert!(!refusal.metric_reason().is_empty());
+            assert!(
+                refusal.group().is_none_or(|name| GROUPS.contains(&name.as_str())),
+                "{refusal:?}"
+            );
         }
     }
 }

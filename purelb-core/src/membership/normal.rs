@@ -33,11 +33,11 @@ impl Membership {
         for tick in ticks.into_iter().flatten() {
             names.tick(tick);
         }
-        names.tick(&mut self.now);
-        self.bounds = Derived::default();
         // Over is over.
         self.quiet_until = self.quiet_until.max(self.now);
         names.tick(&mut self.quiet_until);
+        names.tick(&mut self.now);
+        self.bounds = Derived::default();
         let versions = [&mut self.seen, &mut self.settled, &mut writer.accepted];
         for version in versions.into_iter().flatten() {
             names.version(version);

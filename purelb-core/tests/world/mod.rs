@@ -67,6 +67,8 @@ pub(crate) struct World {
     pub(crate) arrivals: Vec<(IpAddr, Since, Duration)>,
     /// What people were warned of.
     pub(crate) warnings: Vec<String>,
+    /// Whatever people were told since this was last emptied.
+    pub(crate) notices: Vec<NodeNotice>,
     /// The announcing annotations as last written.
     pub(crate) claims: BTreeMap<(String, Family), Option<String>>,
 }
@@ -77,17 +79,11 @@ impl World {
     }
 
     pub(crate) fn started_as(instance: &str) -> Self {
-        let settings = Settings {
-            node: "node1".into(),
-            boot_id: "boot".into(),
-            instance: instance.into(),
-            duration: Duration::from_secs(5),
-        };
         let start = some_instant();
         let links = BTreeMap::from([(ETH0, link(ETH0, "eth0")), (ETH1, link(ETH1, "eth1"))]);
         let addresses = HOST.map(|net| host_address(ETH0, net));
         Self {
-            agent: NodeAgent::new(settings, start),
+            agent: NodeAgent::new(settings(instance), start),
             start,
             now: Duration::ZERO,
             links,
@@ -106,6 +102,7 @@ impl World {
             errors: vec![],
             arrivals: vec![],
             warnings: vec![],
+            notices: vec![],
             next_virtual: LB0.0,
             heeded: BTreeSet::new(),
             claims: BTreeMap::new(),
@@ -159,17 +156,31 @@ impl World {
             match action {
                 Action::Cluster(action) => self.cluster(action),
                 Action::Kernel(action) => self.kernel(action),
-                Action::Notice(notice) => match notice.level() {
-                    Level::Debug if let NodeNotice::Arrived { ip, since, took, .. } = *notice => {
-                        self.arrivals.push((ip, since, took));
-                    }
-                    Level::Error => self.errors.push(notice.to_string()),
-                    Level::Warning => self.warnings.push(notice.to_string()),
-                    Level::Debug | Level::Info => {}
-                },
+                Action::Notice(notice) => self.hear_out(*notice),
             }
         }
         panic!("the agent never comes to rest: {:?}", self.told);
+    }
+
+    fn hear_out(&mut self, notice: NodeNotice) {
+        match notice.level() {
+            Level::Debug if let NodeNotice::Arrived { ip, since, took, .. } = notice => {
+                self.arrivals.push((ip, since, took));
+            }
+            Level::Error => self.errors.push(notice.to_string()),
+            Level::Warning => self.warnings.push(notice.to_string()),
+            Level::Debug | Level::Info => {}
+        }
+        self.notices.push(notice);
+    }
+
+    /// Another process takes the place of the one that ran, which did nothing any more; it is told what
+    /// [`boot`](Self::boot) tells.
+    pub(crate) fn restart(&mut self, instance: &str, services: Vec<Service>) {
+        self.agent = NodeAgent::new(settings(instance), self.start);
+        self.heeded.clear();
+        self.told.clear();
+        self.boot(services);
     }
 
     /// Lets time pass, stopping at every deadline.
@@ -427,6 +438,15 @@ impl World {
     }
 }
 
+fn settings(instance: &str) -> Settings {
+    Settings {
+        node: "node1".into(),
+        boot_id: "boot".into(),
+        instance: instance.into(),
+        duration: Duration::from_secs(5),
+    }
+}
+
 #[allow(clippy::disallowed_methods, reason = "a test needs some instant to count from")]
 fn some_instant() -> Instant {
     Instant::now()
@@ -484,7 +504,7 @@ fn pool(field: &str, pool: &str, subnet: &str, aggregation: Option<&str>) -> Poo
     }
 }
 
-fn local_group() -> ServiceGroup {
+pub(crate) fn local_group() -> ServiceGroup {
     let pools = PoolsSpec {
         v4: vec![pool("v4pools[0]", "192.0.2.100-192.0.2.120", "192.0.2.0/24", None)],
         v6: vec![pool("v6pools[0]", "2001:db8:1::100/120", "2001:db8:1::/64", None)],
@@ -493,7 +513,7 @@ fn local_group() -> ServiceGroup {
     ServiceGroup::new("default", "g1", GroupSpec::Local { pools, skip_ipv6_dad: false })
 }
 
-fn remote_group() -> ServiceGroup {
+pub(crate) fn remote_group() -> ServiceGroup {
     let pools = PoolsSpec {
         v4: vec![pool("v4pools[0]", "198.51.100.0/24", "198.51.100.0/24", None)],
         v6: vec![pool("v6pools[0]", "2001:db8:2::/120", "2001:db8:2::/64", Some("/128"))],
