@@ -445,6 +445,12 @@ async fn nonsense_is_refused_and_breaks_nothing() {
         (patch, r#"[{"op":"replace","path":"","value":"text"}]"#.to_owned()),
         (patch, r#"[{"op":"replace","path":"/metadata/none","value":1}]"#.to_owned()),
         (patch, r#"[{"op":"replace","path":"/spec/ports","value":{}}]"#.to_owned()),
+        // What was done before the second operation fails cannot be undone.
+        (
+            patch,
+            r#"[{"op":"move","from":"/spec/type","path":"/spec"},{"op":"remove","path":"/none"}]"#
+                .to_owned(),
+        ),
         (merge, r#"{"metadata":[1]}"#.to_owned()),
         (merge, r#"{"spec":"text"}"#.to_owned()),
         (merge, r#"{"spec":{"ports":[1]}}"#.to_owned()),
