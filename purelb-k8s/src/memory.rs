@@ -360,7 +360,8 @@ pub fn check_fields(object: &Value) -> Result<(), String> {
 fn target_of(object: &Value) -> Result<Target, Box<Status>> {
     let kind = Kind::of(object).ok_or_else(refusal::no_such_path)?;
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    Ok(Target { kind, namespace: text("namespace"), name: text("name"), status: false })
+    let namespace = if kind.namespaced { text("namespace") } else { String::new() };
+    Ok(Target { kind, namespace, name: text("name"), status: false })
 }
 
 fn terms(manager: &str) -> Terms {

@@ -71,11 +71,17 @@ pub(super) fn name_of_new(kind: &Kind, object: &mut Value) -> Result<String, Ref
         metadata["name"] = json!(format!("{prefix}{}", suffix()));
     }
     let name = metadata["name"].as_str().unwrap_or_default().to_owned();
-    match name_problem(kind, &name) {
-        None => Ok(name),
+    check_name(kind, &name)?;
+    Ok(name)
+}
+
+/// Checks the name of an object that is to be.
+pub(super) fn check_name(kind: &Kind, name: &str) -> Result<(), Refusal> {
+    match name_problem(kind, name) {
+        None => Ok(()),
         Some(why) => {
             let complaint = Complaint::invalid("metadata.name", &json!(name), why);
-            Err(refusal::invalid(kind, &name, &[complaint]))
+            Err(refusal::invalid(kind, name, &[complaint]))
         }
     }
 }

@@ -217,6 +217,7 @@ fn apply_new(
     terms: &Terms,
 ) -> Result<Written, Refusal> {
     let kind = target.kind;
+    identity::check_name(kind, &target.name)?;
     let configuration = configuration_of(target, configuration)?;
     if !configuration["metadata"]["uid"].is_null() {
         let why =

@@ -202,3 +202,31 @@ async fn applying_needs_a_manager_and_known_fields() {
     });
     assert!(matches!(send("?fieldManager=a", unknown).await, 400 | 500), "an unknown field");
 }
+
+#[tokio::test]
+async fn applying_creates_nothing_under_a_name_that_is_none() {
+    let Some(cluster) = Cluster::any().await else { return };
+    let path = format!("/api/v1/namespaces/{}/services/Web?fieldManager=a", cluster.namespace);
+    let body = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "Web"}, "spec": {"ports": [{"port": 80}]},
+    });
+    let request = http::Request::patch(path)
+        .header("content-type", "application/apply-patch+yaml")
+        .body(body.to_string().into_bytes())
+        .expect("a request");
+    assert_eq!(code(cluster.client.request::<Value>(request).await).0, 422);
+
+    let (_cluster, api) = Cluster::memory().await;
+    let nameless = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"generateName": "a-"}});
+    assert_eq!(api.apply("a", nameless).expect_err("refused").code, 422);
+}
+
+#[tokio::test]
+async fn what_has_no_namespace_is_applied_to_none() {
+    let (_cluster, api) = Cluster::memory().await;
+    let metadata = json!({"name": "a", "namespace": "default"});
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata});
+    api.apply("a", node).expect("applied");
+    let node = api.get("Node", "", "a").expect("a Node");
+    assert!(node["metadata"].get("namespace").is_none(), "{node}");
+}
