@@ -97,6 +97,7 @@ pub(super) fn wants_health_port(spec: &ServiceSpec) -> bool {
 
 fn default_spec(spec: &mut ServiceSpec) {
     spec.type_.get_or_insert_with(|| "ClusterIP".to_owned());
+    spec.cluster_ip.take_if(|ip| ip.is_empty());
     match spec.session_affinity.get_or_insert_with(|| "None".to_owned()).as_str() {
         "ClientIP" => {
             let config = spec.session_affinity_config.get_or_insert_default();
@@ -131,8 +132,8 @@ fn default_spec(spec: &mut ServiceSpec) {
 /// What a replacing write left out but the Service has.
 fn carry_over(old: &ServiceSpec, new: &mut ServiceSpec) {
     if type_of(new) != EXTERNAL_NAME && type_of(old) != EXTERNAL_NAME {
-        let unset = |ip: &Option<String>| ip.as_deref().is_none_or(str::is_empty);
-        if unset(&new.cluster_ip) && new.cluster_ips.as_ref().is_none_or(Vec::is_empty) {
+        let no_list = new.cluster_ips.as_ref().is_none_or(Vec::is_empty);
+        if no_list && (new.cluster_ip.is_none() || new.cluster_ip == old.cluster_ip) {
             new.cluster_ip.clone_from(&old.cluster_ip);
             new.cluster_ips.clone_from(&old.cluster_ips);
         }
@@ -256,7 +257,9 @@ fn give_addresses(
     let mut given = Vec::new();
     for (n, family) in spec.ip_families.iter().flatten().enumerate() {
         let field = format!("spec.clusterIPs[{n}]");
-        match asked.get(n).filter(|ip| !ip.is_empty()) {
+        let is_of_family = |ip: &&String| ip.parse().is_ok_and(|ip| family_of(ip) == family);
+        let kept = held.get(n).copied().filter(is_of_family);
+        match asked.get(n).filter(|ip| !ip.is_empty()).or(kept) {
             Some(ip) => {
                 let wrong = |why: &str| vec![Complaint::invalid(field.as_str(), &json!(ip), why)];
                 let address: IpAddr = ip.parse().map_err(|_| {

@@ -45,8 +45,25 @@ fn check_words(spec: &ServiceSpec, complaints: &mut Vec<Complaint>) {
         let why = "may only be set for externally-accessible services";
         complaints.push(Complaint::invalid("spec.externalTrafficPolicy", &value, why));
     }
-    if type_of(spec) == EXTERNAL_NAME && spec.external_name.as_deref().is_none_or(str::is_empty) {
+    if type_of(spec) == EXTERNAL_NAME {
+        check_external_name(spec, complaints);
+    }
+}
+
+fn check_external_name(spec: &ServiceSpec, complaints: &mut Vec<Complaint>) {
+    if spec.external_name.as_deref().is_none_or(str::is_empty) {
         complaints.push(Complaint::required("spec.externalName", ""));
+    }
+    let is_any = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    for (field, is_set) in [
+        ("spec.clusterIPs", spec.cluster_ip.is_some() || is_any(&spec.cluster_ips)),
+        ("spec.ipFamilies", is_any(&spec.ip_families)),
+        ("spec.ipFamilyPolicy", spec.ip_family_policy.is_some()),
+    ] {
+        if is_set {
+            let why = "may not be set for ExternalName services";
+            complaints.push(Complaint::forbidden(field, why));
+        }
     }
 }
 
@@ -124,6 +141,12 @@ fn check_families(old: Option<&ServiceSpec>, spec: &ServiceSpec, complaints: &mu
         let why = "must be 'RequireDualStack' or 'PreferDualStack' when multiple cluster IPs or \
                    families are specified";
         complaints.push(Complaint::invalid("spec.ipFamilyPolicy", &json!(policy), why));
+    }
+    if let (Some(ip), Some(first)) = (&spec.cluster_ip, addresses.first())
+        && ip != first
+    {
+        let why = "first value must match `clusterIP`";
+        complaints.push(Complaint::invalid("spec.clusterIPs", &json!(addresses), why));
     }
     if let [first, second] = families
         && first == second

@@ -100,6 +100,42 @@ async fn a_dual_stack_service_has_both_families_and_can_go_back() {
 }
 
 #[tokio::test]
+async fn a_service_keeps_the_addresses_that_a_write_leaves_out() {
+    let Some(cluster) = Cluster::any().await else { return };
+    let services: Api<Service> = cluster.api();
+    let dual = service(json!({
+        "metadata": {"name": "web"},
+        "spec": {"ipFamilyPolicy": "PreferDualStack", "ports": [{"port": 80}]},
+    }));
+    let made = look(&services.create(&post(), &dual).await.expect("created"));
+    for addresses in [Value::Null, json!([])] {
+        let (params, patch) = merge(json!({"spec": {"clusterIPs": addresses}}));
+        let kept = look(&services.patch("web", &params, &patch).await.expect("patched"));
+        assert_eq!(kept["spec"]["clusterIPs"], made["spec"]["clusterIPs"]);
+    }
+}
+
+#[tokio::test]
+async fn an_external_name_has_no_addresses_of_the_cluster() {
+    let Some(cluster) = Cluster::any().await else { return };
+    let services: Api<Service> = cluster.api();
+    for (field, value, complaint) in [
+        ("clusterIP", json!("10.96.0.1"), "spec.clusterIPs"),
+        ("ipFamilies", json!(["IPv4"]), "spec.ipFamilies"),
+        ("ipFamilyPolicy", json!("SingleStack"), "spec.ipFamilyPolicy"),
+    ] {
+        let mut spec = json!({"type": "ExternalName", "externalName": "example.org"});
+        spec[field] = value;
+        let wrong = service(json!({"metadata": {"name": "web"}, "spec": spec}));
+        let Err(kube::Error::Api(status)) = services.create(&post(), &wrong).await else {
+            panic!("accepted: {spec}");
+        };
+        let causes = status.details.expect("details").causes;
+        assert!(causes.iter().any(|c| c.field == complaint), "{causes:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_service_without_ports_or_with_an_unknown_type_is_invalid() {
     let Some(cluster) = Cluster::any().await else { return };
     let services: Api<Service> = cluster.api();
@@ -127,6 +163,7 @@ async fn fields_that_cannot_change_do_not() {
     cluster.load_balancer("web").await;
     for spec in [
         json!({"clusterIP": "10.96.0.77", "clusterIPs": ["10.96.0.77"]}),
+        json!({"clusterIPs": ["10.96.0.77"]}),
         json!({"loadBalancerClass": "purelb.io/purelbv2"}),
     ] {
         let (params, patch) = merge(json!({"spec": spec}));
