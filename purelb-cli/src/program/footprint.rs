@@ -22,8 +22,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// How many bytes more than usual are worth being given back.
 const GROWTH: usize = 1 << 20;
 
-/// Gives back what is not needed whenever the process has grown; returns only if it cannot be told how large
-/// it is.
+/// Gives back what is not needed whenever the process has grown, and once more when it grows no longer; returns
+/// only if it cannot be told how large it is.
 pub(super) async fn keep_small() {
     if let Err(error) = watch().await {
         debug!(%error, "memory is not given back: /proc cannot be read");
@@ -32,13 +32,17 @@ pub(super) async fn keep_small() {
 
 async fn watch() -> io::Result<()> {
     let mut usual = 0;
+    // While it grows, much of what is free is soon used again: it is looked at once more when that is over.
+    let mut is_owed = false;
     loop {
         sleep(PERIOD).await;
         let before = resident()?;
-        if before > usual + GROWTH {
+        let has_grown = before > usual + GROWTH;
+        if has_grown || is_owed {
             give_back()?;
             sleep(PERIOD).await;
             usual = resident()?;
+            is_owed = has_grown;
             debug!(before, after = usual, "memory was given back");
         }
     }
