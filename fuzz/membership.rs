@@ -18,7 +18,7 @@ use purelb_core::time::Tick;
 
 use twin::{Fact, Twins};
 
-/// More deadlines than a second of virtual time has.
+/// More deadlines than there are in the longest [`Step::Pass`], which is 65 s.
 const WAKES_PER_PASS: usize = 1000;
 
 #[derive(Arbitrary, Debug)]
