@@ -175,7 +175,7 @@ impl Allocator {
 
     /// Why a Service does not have all that it asks for, if it does not.
     pub fn refusal(&self, service: &ServiceKey) -> Option<&Refusal> {
-        self.records.get(service)?.refusal.as_ref()
+        self.records.get(service)?.refusal.as_deref()
     }
 
     /// Takes in `now`; returns the latest moment known. Ticks count from the first.

@@ -54,23 +54,64 @@ impl Answer {
 
     /// Annotations of ours that the Service has and the answer has not.
     pub(crate) fn remove(&self, service: &Service) -> Vec<&'static str> {
-        let observed = &service.annotations;
-        let wanted = self.marks.as_ref();
-        let excess = [
-            (ALLOCATED_BY, observed.allocated_by.is_some() && wanted.is_none()),
-            (
-                ALLOCATED_FROM,
-                observed.allocated_from.is_some()
-                    && wanted.is_none_or(|marks| marks.allocated_from.is_none()),
-            ),
-            (
-                POOL_TYPE,
-                observed.pool_type.is_some()
-                    && wanted.is_none_or(|marks| marks.pool_type.is_none()),
-            ),
-            (SKIP_IPV6_DAD, observed.skip_ipv6_dad && wanted.is_none_or(|m| !m.skip_ipv6_dad)),
+        let observed = Branding::of(service);
+        let wanted = self.marks.as_ref().map(Branding::from).unwrap_or_default();
+        let excess = Branding {
+            allocated_by: observed.allocated_by && !wanted.allocated_by,
+            allocated_from: observed.allocated_from && !wanted.allocated_from,
+            pool_type: observed.pool_type && !wanted.pool_type,
+            skip_ipv6_dad: observed.skip_ipv6_dad && !wanted.skip_ipv6_dad,
+        };
+        excess.names()
+    }
+}
+
+/// Which of our annotations there are.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Branding {
+    allocated_by: bool,
+    allocated_from: bool,
+    pool_type: bool,
+    skip_ipv6_dad: bool,
+}
+
+impl Branding {
+    /// Those that a Service bears.
+    pub(crate) fn of(service: &Service) -> Self {
+        let annotations = &service.annotations;
+        Self {
+            allocated_by: annotations.allocated_by.is_some(),
+            allocated_from: annotations.allocated_from.is_some(),
+            pool_type: annotations.pool_type.is_some(),
+            skip_ipv6_dad: annotations.skip_ipv6_dad,
+        }
+    }
+
+    pub(crate) fn is_any(self) -> bool {
+        self.allocated_by || self.allocated_from || self.pool_type || self.skip_ipv6_dad
+    }
+
+    /// Their names.
+    pub(crate) fn names(self) -> Vec<&'static str> {
+        let all = [
+            (ALLOCATED_BY, self.allocated_by),
+            (ALLOCATED_FROM, self.allocated_from),
+            (POOL_TYPE, self.pool_type),
+            (SKIP_IPV6_DAD, self.skip_ipv6_dad),
         ];
-        excess.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect()
+        all.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
+    }
+}
+
+impl From<&Marks> for Branding {
+    fn from(marks: &Marks) -> Self {
+        Self {
+            allocated_by: true,
+            allocated_from: marks.allocated_from.is_some(),
+            pool_type: marks.pool_type.is_some(),
+            skip_ipv6_dad: marks.skip_ipv6_dad,
+        }
     }
 }
 

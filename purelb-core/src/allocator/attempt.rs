@@ -21,7 +21,8 @@ const FORGIVEN: Duration = Duration::from_secs(60);
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt<A> {
-    outstanding: Option<(Ticket, A)>,
+    /// The request that the last answer was sent with, while it is out.
+    outstanding: Option<Ticket>,
     last: Option<Last<A>>,
 }
 
@@ -97,8 +98,8 @@ impl<A: PartialEq + Clone> Attempt<A> {
             }
             Some(_) | None => 0,
         };
-        self.last = Some(Last { answer: answer.clone(), at: now, tries, conflict: None });
-        self.outstanding = Some((ticket, answer));
+        self.last = Some(Last { answer, at: now, tries, conflict: None });
+        self.outstanding = Some(ticket);
     }
 
     /// Takes in the outcome; returns the answer if it is in the API now.
@@ -109,16 +110,15 @@ impl<A: PartialEq + Clone> Attempt<A> {
         version: &ResourceVersion,
         now: Tick,
     ) -> Option<A> {
-        let (_, answer) = self.outstanding.take_if(|(out, _)| *out == ticket)?;
-        if let Some(last) = &mut self.last {
-            last.at = now;
-            last.conflict = match result {
-                Written::Conflict => Some(version.clone()),
-                Written::Accepted | Written::Failed { .. } | Written::Gone => None,
-            };
-        }
+        self.outstanding.take_if(|out| *out == ticket)?;
+        let last = self.last.as_mut()?;
+        last.at = now;
+        last.conflict = match result {
+            Written::Conflict => Some(version.clone()),
+            Written::Accepted | Written::Failed { .. } | Written::Gone => None,
+        };
         match result {
-            Written::Accepted => Some(answer),
+            Written::Accepted => Some(last.answer.clone()),
             Written::Conflict | Written::Failed { .. } | Written::Gone => None,
         }
     }

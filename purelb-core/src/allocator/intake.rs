@@ -1,6 +1,6 @@
 //! Taking in Services: who came, who went, who has what. No decisions.
 
-use crate::allocator::answer::{self, Answer};
+use crate::allocator::answer::{self, Branding};
 use crate::allocator::notice::{Cause, ServiceNotice};
 use crate::allocator::outbox::Departed;
 use crate::allocator::record::Record;
@@ -46,11 +46,11 @@ impl Allocator {
                 self.wait_for(key, &record.waits_for, None);
                 let freed = self.ledger.expel(&record.uid);
                 self.depart(key, &record, freed);
-                if !record.marks.is_empty() && !record.is_deleting && !record.is_foreign {
+                if record.branding.is_any() && !record.is_deleting && !record.is_foreign {
                     self.release(Departed {
                         service: key.clone(),
                         uid: record.uid,
-                        remove: record.marks,
+                        remove: record.branding.names(),
                         showed: record.told,
                         tries: 0,
                     });
@@ -99,20 +99,19 @@ impl Allocator {
             self.records.entry(key.clone()).or_insert_with(|| Box::new(Record::new(service)));
         record.is_load_balancer = service.is_load_balancer;
         record.is_deleting = service.is_deleting;
-        record.marks = Answer::default().remove(service);
+        record.branding = Branding::of(service);
         if !service.is_load_balancer {
             return false;
         }
-        if !service.is_deleting || self.ledger.owner(&service.uid).is_none() {
-            self.ledger.enroll(service);
-        }
+        let is_enrolled = self.ledger.owner(&service.uid).is_some();
+        let shares_otherwise = !(is_enrolled && service.is_deleting) && self.ledger.enroll(service);
         let was_foreign = record.is_foreign;
         record.is_foreign = is_foreign(service, record, self.settings.as_ref(), &self.catalog);
         let is_foreign = record.is_foreign;
         let owner = self.ledger.owner(&service.uid);
         let has_none = owner.is_some_and(|owner| owner.held().is_empty() && !owner.has_leaving());
         let is_new = has_none && record.answer.is_untouched() && !service.ingress.is_empty();
-        if record.shares_otherwise(service) {
+        if shares_otherwise {
             // It is decided about before those it shares with: who changed is who yields.
             self.dirty_first.insert(key.clone());
             let held = owner.map(|owner| owner.held().to_vec()).unwrap_or_default();

@@ -118,7 +118,8 @@ struct Counter {
 impl Ledger {
     /// Takes in what a Service is: its name, ports and sharing key. What it has stays as it is, even
     /// where ports or keys now clash: whoever decides next finds the [`obstacle`](Self::obstacle).
-    pub fn enroll(&mut self, service: &Service) {
+    /// Returns whether a Service that was enrolled has other ports or another key now.
+    pub fn enroll(&mut self, service: &Service) -> bool {
         let sharing = &service.annotations.sharing;
         let Some(owner) = self.owners.get_mut(&service.uid) else {
             let owner = Owner {
@@ -129,12 +130,14 @@ impl Ledger {
                 leaving: BTreeMap::new(),
             };
             self.owners.insert(service.uid.clone(), owner);
-            return;
+            return false;
         };
-        if owner.ports != service.ports {
+        let has_other_ports = owner.ports != service.ports;
+        if has_other_ports {
             owner.ports.clone_from(&service.ports);
         }
-        if owner.sharing != *sharing {
+        let has_other_key = owner.sharing != *sharing;
+        if has_other_key {
             let old = std::mem::replace(&mut owner.sharing, sharing.clone());
             let held: Vec<_> = owner.held.iter().map(|held| held.ip).collect();
             for ip in held {
@@ -142,6 +145,7 @@ impl Ledger {
                 self.index(ip, sharing.as_ref());
             }
         }
+        has_other_ports || has_other_key
     }
 
     /// Forgets a Service that is gone and frees what it had; returns that.
@@ -339,6 +343,8 @@ impl Ledger {
             used.is_leaving = is_leaving;
             return;
         }
+        // Nearly always the only one.
+        uses.reserve_exact(1);
         uses.push(Use { uid: uid.clone(), is_leaving });
         uses.sort_by(|a, b| a.uid.cmp(&b.uid));
         if uses.len() == 1 {

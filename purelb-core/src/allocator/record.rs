@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-#[cfg(feature = "serde")]
-use crate::allocator::action::our_annotations;
-use crate::allocator::answer::Answer;
+use crate::allocator::answer::{Answer, Branding};
 use crate::allocator::attempt::Attempt;
 use crate::allocator::notice::{Cause, How, Remark};
 use crate::allocator::refusal::Refusal;
 use crate::allocator::sidecar::Asked;
-use crate::name::{GroupName, SharingKey, Uid};
-use crate::service::{Port, Service};
+use crate::name::{GroupName, Uid};
+use crate::service::Service;
 use crate::time::Tick;
 
 /// What the allocator remembers of a Service.
@@ -26,8 +24,7 @@ pub(crate) struct Record {
     /// It is somebody else's affair, as last taken in: what it shows is taken, and not ours to write.
     pub(crate) is_foreign: bool,
     /// What it showed of our annotations, as last taken in.
-    #[cfg_attr(feature = "serde", serde(deserialize_with = "our_annotations"))]
-    pub(crate) marks: Vec<&'static str>,
+    pub(crate) branding: Branding,
     /// Its deletion had begun, as last taken in.
     pub(crate) is_deleting: bool,
     /// The addresses that the API is known to show.
@@ -38,7 +35,8 @@ pub(crate) struct Record {
     pub(crate) lacks_since: Option<Tick>,
     /// Why addresses are leaving.
     pub(crate) causes: BTreeMap<IpAddr, Cause>,
-    pub(crate) refusal: Option<Refusal>,
+    /// Boxed: it is large, and seldom there.
+    pub(crate) refusal: Option<Box<Refusal>>,
     pub(crate) remarks: BTreeSet<Remark>,
     /// It waits for something of this group to become free.
     pub(crate) waits_for: Option<GroupName>,
@@ -46,8 +44,6 @@ pub(crate) struct Record {
     pub(crate) asked: Option<Box<Asked>>,
     pub(crate) answer: Attempt<Answer>,
     pub(crate) re_evaluated: Attempt<()>,
-    ports: BTreeSet<Port>,
-    sharing: Option<SharingKey>,
 }
 
 impl Record {
@@ -57,7 +53,7 @@ impl Record {
             is_load_balancer: service.is_load_balancer,
             is_managed: false,
             is_foreign: false,
-            marks: Vec::new(),
+            branding: Branding::default(),
             is_deleting: false,
             told: Vec::new(),
             how: BTreeMap::new(),
@@ -69,8 +65,6 @@ impl Record {
             asked: None,
             answer: Attempt::default(),
             re_evaluated: Attempt::default(),
-            ports: service.ports.clone(),
-            sharing: service.annotations.sharing.clone(),
         }
     }
 
@@ -83,16 +77,5 @@ impl Record {
             // The watch may show an answer before its write is known to have been accepted.
             self.lacks_since = None;
         }
-    }
-
-    /// Notes its ports and sharing key; returns whether they are others now.
-    pub(crate) fn shares_otherwise(&mut self, service: &Service) -> bool {
-        let sharing = &service.annotations.sharing;
-        let is_other = self.ports != service.ports || self.sharing != *sharing;
-        if is_other {
-            self.ports.clone_from(&service.ports);
-            self.sharing.clone_from(sharing);
-        }
-        is_other
     }
 }

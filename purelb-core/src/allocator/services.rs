@@ -1,6 +1,6 @@
 //! Deciding about one Service, and writing the answer until it shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -124,10 +124,10 @@ impl Allocator {
 
     fn refuse(&mut self, key: &ServiceKey, refusal: Option<Refusal>) {
         let Some(record) = self.records.get_mut(key) else { return };
-        if record.refusal == refusal {
+        if record.refusal.as_deref() == refusal.as_ref() {
             return;
         }
-        record.refusal.clone_from(&refusal);
+        record.refusal = refusal.clone().map(Box::new);
         if let Some(refusal) = refusal {
             let uid = record.uid.clone();
             self.out.tell_service(key, &uid, ServiceNotice::Refused(refusal));
@@ -213,6 +213,10 @@ impl Allocator {
         let how = new.first().and_then(|ip| record.how.get(ip).copied());
         for ip in &new {
             record.how.remove(ip);
+        }
+        if record.how.is_empty() {
+            // One that was emptied keeps room for eleven.
+            record.how = BTreeMap::new();
         }
         let causes = gone.iter().map(|ip| record.causes.remove(ip).unwrap_or(Cause::Moved));
         let cause = causes.min();

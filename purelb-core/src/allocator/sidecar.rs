@@ -83,7 +83,7 @@ impl Allocator {
         let mut tries = 0;
         if let Some(asked) = &record.asked {
             match &asked.state {
-                State::Pending => return record.refusal.clone(),
+                State::Pending => return record.refusal.as_deref().cloned(),
                 State::Given if asked.ask == ask => return None,
                 State::Refused { refusal, until } if asked.ask == ask => {
                     if now < *until {
@@ -100,7 +100,7 @@ impl Allocator {
         }
         let record = self.records.get_mut(key)?;
         record.asked = Some(Box::new(Asked { ask: ask.clone(), state: State::Pending, tries }));
-        let refusal = record.refusal.clone();
+        let refusal = record.refusal.as_deref().cloned();
         let uid = record.uid.clone();
         let group = ask.group.clone();
         self.join_line(&group, key, &uid, Work::Allocate(ask));
