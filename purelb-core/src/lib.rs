@@ -59,6 +59,7 @@ pub mod announcement;
 pub mod config;
 pub mod diff;
 pub mod election;
+mod few;
 pub mod group;
 pub mod host;
 pub mod kernel;

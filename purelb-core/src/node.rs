@@ -33,6 +33,7 @@ use ipnet::IpNet;
 #[cfg(feature = "serde")]
 use crate::config::Pattern;
 use crate::config::{LbNodeAgent, LocalSpec, Node, OnStop};
+use crate::few::Few;
 use crate::group::ServiceGroup;
 use crate::host::{Address, AddressKey, Family, Link, LinkIndex, Ownership, Route, Sighting};
 use crate::kernel::{KernelAction, KernelOutcome};
@@ -172,8 +173,6 @@ pub struct NodeAgent {
     pools: PoolIndex,
     local: BTreeMap<Family, local::LocalElection>,
     wants: BTreeMap<IpAddr, Want>,
-    /// The addresses that each Service had when it was last looked at.
-    ingress: BTreeMap<ServiceKey, Vec<IpAddr>>,
     /// The addresses for which it matters where endpoints are.
     narrowed: BTreeSet<IpAddr>,
     watches_endpoints: bool,
@@ -212,24 +211,8 @@ struct Config {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 struct Want {
-    /// In their order. Nearly always one: a set would take ten times the memory.
-    services: Vec<ServiceKey>,
+    services: Few<ServiceKey>,
     verdict: Option<Verdict>,
-}
-
-impl Want {
-    fn add(&mut self, service: &ServiceKey) {
-        if let Err(place) = self.services.binary_search(service) {
-            self.services.reserve_exact(1);
-            self.services.insert(place, service.clone());
-        }
-    }
-
-    fn remove(&mut self, service: &ServiceKey) {
-        if let Ok(place) = self.services.binary_search(service) {
-            self.services.remove(place);
-        }
-    }
 }
 
 /// What has to be looked at again.
@@ -272,7 +255,6 @@ impl NodeAgent {
             pools: PoolIndex::default(),
             local: Family::BOTH.map(|family| (family, local::LocalElection::default())).into(),
             wants: BTreeMap::new(),
-            ingress: BTreeMap::new(),
             narrowed: BTreeSet::new(),
             watches_endpoints: false,
             virtual_index: None,

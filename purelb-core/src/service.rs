@@ -100,6 +100,15 @@ impl Object for Service {
     fn key(&self) -> ServiceKey {
         self.key.clone()
     }
+
+    fn share_texts(&mut self, former: &Self) {
+        if self.key == former.key {
+            self.key = former.key.clone();
+        }
+        if self.uid == former.uid {
+            self.uid = former.uid.clone();
+        }
+    }
 }
 
 /// `spec.ipFamilyPolicy`.

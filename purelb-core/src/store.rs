@@ -9,6 +9,10 @@ pub trait Object: Clone + PartialEq {
 
     /// This object's key.
     fn key(&self) -> Self::Key;
+
+    /// Takes over texts of its former version that it has, too, so that they are in memory once. Changes
+    /// nothing of what it says; does nothing unless implemented.
+    fn share_texts(&mut self, _former: &Self) {}
 }
 
 /// A fact about objects of one kind, from a Kubernetes watch and from rtnetlink alike.
@@ -48,32 +52,50 @@ impl<T: Object> Store<T> {
     /// Takes in a change; returns the keys whose objects differ now, in order. The first listing
     /// returns every key, so that "all of nothing" can be told from "not yet" by [`Self::listed`].
     pub fn apply(&mut self, change: Change<T>) -> Vec<T::Key> {
+        self.replace(change).into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// As [`apply`](Self::apply); beside each key is what was there before.
+    pub(crate) fn replace(&mut self, change: Change<T>) -> Vec<(T::Key, Option<Box<T>>)> {
         match change {
             Change::Deleted(key) => match self.objects.remove(&key) {
-                Some(_) => vec![key],
+                Some(old) => vec![(key, Some(old))],
                 None => Vec::new(),
             },
             Change::Listed(objects) => {
                 self.listed = true;
-                let new: BTreeMap<_, _> =
-                    objects.into_iter().map(|object| (object.key(), Box::new(object))).collect();
-                let old = std::mem::replace(&mut self.objects, new);
-                let gone = old.keys().filter(|key| !self.objects.contains_key(key)).cloned();
-                let changed =
-                    self.objects.iter().filter(|(key, object)| old.get(key) != Some(object));
-                let mut keys: Vec<_> = gone.chain(changed.map(|(key, _)| key.clone())).collect();
-                keys.sort();
-                keys
+                let sharing = objects.into_iter().map(|object| self.sharing(object));
+                let new = sharing.map(|object| (object.key(), Box::new(object))).collect();
+                let mut old = std::mem::replace(&mut self.objects, new);
+                let mut differing = Vec::new();
+                for (key, object) in &self.objects {
+                    let before = old.remove(key);
+                    if before.as_ref() != Some(object) {
+                        differing.push((key.clone(), before));
+                    }
+                }
+                differing.extend(old.into_iter().map(|(key, gone)| (key, Some(gone))));
+                differing.sort_by(|(a, _), (b, _)| a.cmp(b));
+                differing
             }
             Change::Updated(object) => {
+                let object = self.sharing(object);
                 let key = object.key();
                 if self.get(&key) == Some(&object) {
                     return Vec::new();
                 }
-                self.objects.insert(key.clone(), Box::new(object));
-                vec![key]
+                let old = self.objects.insert(key.clone(), Box::new(object));
+                vec![(key, old)]
             }
         }
+    }
+
+    /// `object`, with the texts of its former version.
+    fn sharing(&self, mut object: T) -> T {
+        if let Some(former) = self.get(&object.key()) {
+            object.share_texts(former);
+        }
+        object
     }
 
     /// Everything observed in key order, once all of it has been listed; `None` before.
@@ -124,6 +146,8 @@ impl<'de, T: Object + serde::Deserialize<'de>> serde::Deserialize<'de> for Store
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::ServiceKey;
+    use crate::service::Service;
 
     #[derive(Clone, Debug, PartialEq)]
     struct Thing(&'static str, u32);
@@ -159,5 +183,39 @@ mod tests {
         store.apply(Change::Updated(Thing("a", 1)));
         assert!(store.apply(Change::Updated(Thing("a", 1))).is_empty());
         assert!(store.apply(Change::Deleted("x")).is_empty());
+    }
+
+    #[test]
+    fn what_was_there_before_is_told_beside_each_key() {
+        let mut store = Store::default();
+        store.apply(Change::Listed(vec![Thing("a", 1), Thing("b", 1), Thing("c", 1)]));
+        let before = |thing| Some(Box::new(thing));
+        let update = Change::Updated(Thing("c", 2));
+        assert_eq!(store.replace(update), [("c", before(Thing("c", 1)))]);
+        let listing = Change::Listed(vec![Thing("d", 1), Thing("b", 1), Thing("c", 3)]);
+        assert_eq!(
+            store.replace(listing),
+            [("a", before(Thing("a", 1))), ("c", before(Thing("c", 2))), ("d", None)]
+        );
+        assert_eq!(store.replace(Change::Deleted("b")), [("b", before(Thing("b", 1)))]);
+    }
+
+    #[test]
+    fn versions_of_a_service_share_their_texts() {
+        let service = |version: &str| {
+            let service = Service::new(ServiceKey::new("shop", "web"), "uid");
+            Service { version: version.into(), ..service }
+        };
+        let texts = |store: &Store<Service>| -> Vec<_> {
+            let texts = store.iter().map(|s| [s.key.name.as_str(), s.uid.as_str()]);
+            texts.map(|texts| texts.map(str::as_ptr)).collect()
+        };
+        let mut store = Store::default();
+        store.apply(Change::Updated(service("1")));
+        let first = texts(&store);
+        store.apply(Change::Updated(service("2")));
+        assert_eq!(texts(&store), first);
+        store.apply(Change::Listed(vec![service("3")]));
+        assert_eq!(texts(&store), first);
     }
 }

@@ -1,17 +1,19 @@
 //! Taking in facts: what they change, and what has to be looked at again because of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use crate::config::{ApiOutage, select};
+use crate::few::Few;
 use crate::group::Group;
 use crate::host::{Address, AddressKey, Family, Link, LinkIndex};
 use crate::link::{Policy, Unidentified};
 use crate::membership::Standings;
 use crate::name::ServiceKey;
 use crate::place::PoolIndex;
+use crate::service::Service;
 use crate::store::{Change, Object, Store};
 
 use super::local::{HostView, LocalElection};
@@ -25,23 +27,18 @@ use super::{Action, ClusterAction, Config, Event, NodeAgent};
 pub(super) struct Addresses {
     /// Their marks say whose they are, also where the kernel keeps none.
     store: Store<Address>,
-    by_ip: BTreeMap<IpAddr, BTreeSet<AddressKey>>,
+    by_ip: BTreeMap<IpAddr, Few<AddressKey>>,
     ours: usize,
 }
 
 impl Addresses {
     /// Takes in a change; returns what was there before under each key that differs now.
-    pub(super) fn apply(&mut self, change: Change<Address>) -> Vec<(AddressKey, Option<Address>)> {
-        let before: Vec<_> = match &change {
-            Change::Deleted(key) => vec![(*key, self.store.get(key).cloned())],
-            Change::Listed(_) => self.store.iter().map(|a| (a.key(), Some(a.clone()))).collect(),
-            Change::Updated(address) => {
-                vec![(address.key(), self.store.get(&address.key()).cloned())]
-            }
-        };
-        let before: BTreeMap<_, _> = before.into_iter().collect();
-        let changed = self.store.apply(change);
-        for key in &changed {
+    pub(super) fn apply(
+        &mut self,
+        change: Change<Address>,
+    ) -> Vec<(AddressKey, Option<Box<Address>>)> {
+        let changed = self.store.replace(change);
+        for (key, old) in &changed {
             let keys = self.by_ip.entry(key.net.addr()).or_default();
             if self.store.get(key).is_some() {
                 keys.insert(*key);
@@ -51,15 +48,10 @@ impl Addresses {
             if keys.is_empty() {
                 self.by_ip.remove(&key.net.addr());
             }
+            self.ours += usize::from(self.store.get(key).is_some_and(Address::is_ours));
+            self.ours -= usize::from(old.as_ref().is_some_and(|old| old.is_ours()));
         }
-        let before: Vec<_> =
-            changed.into_iter().map(|key| (key, before.get(&key).cloned().flatten())).collect();
-        for (key, old) in &before {
-            let is_ours = |address: &Address| address.is_ours();
-            self.ours += usize::from(self.store.get(key).is_some_and(is_ours));
-            self.ours -= usize::from(old.as_ref().is_some_and(is_ours));
-        }
-        before
+        changed
     }
 
     pub(super) fn is_listed(&self) -> bool {
@@ -76,13 +68,14 @@ impl Addresses {
 
     /// Every place where `ip` is on this host.
     pub(super) fn of(&self, ip: IpAddr) -> impl Iterator<Item = &Address> {
-        self.by_ip.get(&ip).into_iter().flatten().filter_map(|key| self.store.get(key))
+        let keys = self.by_ip.get(&ip).into_iter().flat_map(Few::iter);
+        keys.filter_map(|key| self.store.get(key))
     }
 
     /// Every address of this host that is in `net`.
     pub(super) fn within(&self, net: IpNet) -> impl Iterator<Item = &Address> {
         let all = self.by_ip.range(net.network()..=net.broadcast());
-        all.flat_map(|(_, keys)| keys).filter_map(|key| self.store.get(key))
+        all.flat_map(|(_, keys)| keys.iter()).filter_map(|key| self.store.get(key))
     }
 
     pub(super) fn has_none_of_ours(&self) -> bool {
@@ -98,7 +91,9 @@ impl NodeAgent {
             Event::AnnounceFailed { service, error: _ } => self.claims.failed(&service, self.now),
             Event::Endpoints(change) => {
                 for key in self.endpoints.apply(change) {
-                    self.dirty.ips.extend(self.ingress.get(&key).into_iter().flatten());
+                    if let Some(service) = self.services.get(&key) {
+                        self.dirty.ips.extend(wanted_by(service));
+                    }
                 }
             }
             Event::Groups(change) => {
@@ -134,8 +129,8 @@ impl NodeAgent {
             Event::Node(change) => self.dirty.config |= !self.node.apply(change).is_empty(),
             Event::Routes(change) => self.dirty.local |= !self.routes.apply(change).is_empty(),
             Event::Services(change) => {
-                for key in self.services.apply(change) {
-                    self.take_in_service(&key);
+                for (key, old) in self.services.replace(change) {
+                    self.take_in_service(&key, old.as_deref());
                 }
             }
             Event::Sighted(sighting) => self.take_in_sighting(sighting),
@@ -159,10 +154,10 @@ impl NodeAgent {
             let after = self.addresses.get(&key).cloned();
             let is_host = |address: &Address| !address.is_ours();
             let is_news_of_host =
-                before.as_ref().is_some_and(is_host) || after.as_ref().is_some_and(is_host);
+                before.as_deref().is_some_and(is_host) || after.as_ref().is_some_and(is_host);
             self.dirty.local |= is_news_of_host;
             if after.is_none() {
-                self.judge_loss(&key, before.as_ref());
+                self.judge_loss(&key, before.as_deref());
                 self.hold.gone(&key);
                 self.bursts.stop(&key);
             } else if before.is_none() {
@@ -175,25 +170,22 @@ impl NodeAgent {
     }
 
     /// A Service came, changed or went: its addresses, old and new, are looked at again.
-    fn take_in_service(&mut self, key: &ServiceKey) {
-        let old = self.ingress.remove(key).unwrap_or_default();
-        for ip in old {
+    fn take_in_service(&mut self, key: &ServiceKey, old: Option<&Service>) {
+        for ip in old.into_iter().flat_map(wanted_by) {
             if let Some(want) = self.wants.get_mut(&ip) {
-                want.remove(key);
+                want.services.remove(key);
             }
             self.dirty.ips.insert(ip);
         }
-        let service = self.services.get(key);
-        let Some(service) = service.filter(|s| s.is_load_balancer && s.is_branded()) else {
+        let Some(service) = self.services.get(key).filter(|service| is_to_be_announced(service))
+        else {
             self.claims.forget(key);
             return;
         };
-        let ips: Vec<IpAddr> = service.ingress.iter().map(IpAddr::to_canonical).collect();
-        for ip in &ips {
-            self.wants.entry(*ip).or_default().add(key);
-            self.dirty.ips.insert(*ip);
+        for ip in wanted_by(service) {
+            self.wants.entry(ip).or_default().services.insert(key.clone());
+            self.dirty.ips.insert(ip);
         }
-        self.ingress.insert(key.clone(), ips);
         self.claims.seen(key);
     }
 
@@ -294,4 +286,15 @@ impl NodeAgent {
         };
         self.tell(notice);
     }
+}
+
+/// Whether a Service's addresses are PureLB's to announce.
+fn is_to_be_announced(service: &Service) -> bool {
+    service.is_load_balancer && service.is_branded()
+}
+
+/// The addresses that a Service asks nodes for.
+fn wanted_by(service: &Service) -> impl Iterator<Item = IpAddr> {
+    let ingress = service.ingress.iter().filter(|_| is_to_be_announced(service));
+    ingress.map(IpAddr::to_canonical)
 }
