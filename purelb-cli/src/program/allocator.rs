@@ -5,6 +5,7 @@ mod office;
 mod people;
 mod subnets;
 mod world;
+mod writes;
 
 use std::ffi::OsString;
 use std::io;

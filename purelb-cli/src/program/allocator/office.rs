@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::election::{Right, Seat};
-use super::world::{Ended, Questions, WRITES, World};
+use super::world::{Ended, Questions, World};
+use super::writes;
 use crate::driver::drive;
 use crate::program::daemon::{Failure, Signals};
 use crate::recording::{Bytes, Recorded};
@@ -153,7 +154,7 @@ async fn make_void(
     let writer = Writer::new(client.clone(), namespace);
     let concerned = services.iter().filter(|service| concerned.contains(&service.key));
     stream::iter(concerned)
-        .for_each_concurrent(WRITES, |service| void_one(&writer, service, term, right))
+        .for_each_concurrent(writes::AT_ONCE, |service| void_one(&writer, service, term, right))
         .await;
     Ok(())
 }

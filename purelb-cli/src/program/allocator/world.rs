@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
@@ -11,27 +10,22 @@ use ipnet::IpNet;
 use purelb_core::allocator::{Action, Allocator, ClusterRange, Event, Settings};
 use purelb_core::lease::LeaseEvent;
 use purelb_core::store::{Change, Store};
-use purelb_k8s::apply::{Outcome, Writer, Writing};
+use purelb_k8s::apply::{Outcome, Writer};
 use purelb_k8s::convert::node::NodeNet;
 use purelb_k8s::{Pace, leases, watch};
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::election::Right;
 use super::office::Office;
 use super::people::People;
 use super::subnets::ActiveSubnets;
+use super::writes::{Write, Writes};
 use crate::driver::{Host, Input, Question};
 use crate::ipam::client::{Called, Sidecars};
 use crate::recording::Recorded;
 use crate::telemetry::health::Health;
-
-/// How many writes may be under way at once. Each has a connection of its own.
-pub(super) const WRITES: usize = 16;
-
-/// How long a stopping allocator waits for its writes to be answered.
-const DRAIN: Duration = Duration::from_secs(3);
 
 /// Where questions about the machine of this term come from, and those of the next.
 pub(super) type Questions = Arc<Mutex<mpsc::Receiver<Question<Recorded<Allocator>>>>>;
@@ -48,14 +42,7 @@ pub(super) struct World {
     subnets: ActiveSubnets,
     /// What the allocator was last told of them.
     told_subnets: Option<BTreeSet<IpNet>>,
-    writer: Writer,
-    writes: FuturesUnordered<Writing>,
-    /// Writes that have not begun.
-    waiting: VecDeque<Writing>,
-    /// Until when they may be sent.
-    right: Right,
-    /// Some write may still arrive though it was given up.
-    late_writes: bool,
+    writes: Writes,
     sidecars: Sidecars,
     calls: FuturesUnordered<BoxFuture<'static, Called>>,
     people: People,
@@ -103,11 +90,7 @@ impl World {
             watches,
             subnets: ActiveSubnets::default(),
             told_subnets: None,
-            writer: Writer::new(client.clone(), namespace),
-            writes: FuturesUnordered::new(),
-            waiting: VecDeque::new(),
-            right,
-            late_writes: false,
+            writes: Writes::new(Writer::new(client.clone(), namespace), right, metrics.clone()),
             sidecars: Sidecars::default(),
             calls: FuturesUnordered::new(),
             people: People::new(namespace, recorder.clone(), metrics.clone()),
@@ -141,13 +124,7 @@ impl World {
     /// Waits for the writes that are under way; others do not begin any more. Whether some request may
     /// still arrive later.
     pub(super) async fn drain(&mut self) -> bool {
-        let all = async {
-            while let Some(outcome) = self.writes.next().await {
-                self.late_writes |= outcome.may_be_late();
-            }
-        };
-        let is_drained = timeout(DRAIN, all).await.is_ok();
-        self.late_writes || !is_drained
+        self.writes.drain().await
     }
 
     /// The fact that the subnets have changed, if they have.
@@ -169,8 +146,7 @@ impl World {
         Event::Ipam(called.reply)
     }
 
-    fn written(&mut self, outcome: Outcome) -> Event {
-        self.late_writes |= outcome.may_be_late();
+    fn written(&self, outcome: Outcome) -> Event {
         self.people.count_write(&outcome);
         match &outcome.error {
             None => {}
@@ -193,18 +169,12 @@ impl Host for World {
             match action {
                 Action::Ipam(request) => self.calls.push(self.sidecars.ask(request)),
                 Action::Notice(notice) => self.people.tell(&notice),
-                Action::Patch(patch) => self.waiting.push_back(self.writer.patch(patch)),
+                Action::Patch(patch) => self.writes.push(Write::Patch(patch)),
                 Action::ReEvaluated { ticket, service, uid } => {
-                    self.waiting.push_back(self.writer.re_evaluated(ticket, &service, &uid));
+                    self.writes.push(Write::ReEvaluated { ticket, service, uid });
                 }
-                Action::Release(release) => self.waiting.push_back(self.writer.release(release)),
-                Action::Status(write) => {
-                    let metrics = self.people.metrics().clone();
-                    let write = self.writer.status(&write).inspect(move |outcome| {
-                        super::people::count_status(&metrics, outcome);
-                    });
-                    self.waiting.push_back(write.boxed());
-                }
+                Action::Release(release) => self.writes.push(Write::Release(release)),
+                Action::Status(status) => self.writes.push(Write::Status(status)),
             }
         }
     }
@@ -214,15 +184,10 @@ impl Host for World {
             if let Some(fact) = self.facts.pop_front() {
                 return Ok(Input::Fact(fact));
             }
-            while self.writes.len() < WRITES
-                && let Some(write) = self.waiting.pop_front()
-            {
-                self.writes.push(self.right.clone().guard(write).boxed());
-            }
             let expiry = self.subnets.expiry();
             // Cancel-safe, each of them: streams, signals and timers keep what they wait for.
             tokio::select! {
-                Some(outcome) = self.writes.next(), if !self.writes.is_empty() => {
+                Some(outcome) = self.writes.next() => {
                     return Ok(Input::Fact(self.written(outcome)));
                 }
                 Some(called) = self.calls.next(), if !self.calls.is_empty() => {
