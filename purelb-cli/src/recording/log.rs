@@ -1,6 +1,6 @@
 //! Compressed lines in memory.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, IntoInnerError, Read, Write};
 
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
@@ -33,13 +33,13 @@ impl Log {
             file.extend_from_slice(piece);
         }
         if !self.open.is_empty() {
-            file.extend_from_slice(&compress(&self.open)?);
+            file.extend_from_slice(&compress(|gzip| gzip.write_all(&self.open))?);
         }
         Ok(())
     }
 
     fn close_piece(&mut self) -> io::Result<()> {
-        let piece = compress(&self.open)?.into_boxed_slice();
+        let piece = compress(|gzip| gzip.write_all(&self.open))?.into_boxed_slice();
         self.size += piece.len();
         self.pieces.push(piece);
         self.open.clear();
@@ -62,15 +62,19 @@ impl Write for Log {
     }
 }
 
-/// `bytes` as gzip.
+/// What is written into it, as gzip. The text itself is nowhere in memory as a whole.
 ///
 /// # Errors
 ///
-/// None are to be expected, because everything is in memory.
-pub fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(bytes)?;
-    encoder.finish()
+/// Those of `write`; none else are to be expected, because everything is in memory.
+pub fn compress(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<Vec<u8>> {
+    let encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let mut writer = BufWriter::new(encoder);
+    write(&mut writer)?;
+    let encoder = writer.into_inner().map_err(IntoInnerError::into_error)?;
+    let mut gzip = encoder.finish()?;
+    gzip.shrink_to_fit();
+    Ok(gzip)
 }
 
 /// The text of gzip, in one piece or several; no more than `limit` bytes of it.

@@ -219,7 +219,8 @@ impl<M: Recordable> Recorder<M> {
         while self.segments.len() > 1 {
             self.segments.pop_front();
         }
-        let state = compress(&postcard::to_stdvec(machine).map_err(io::Error::other)?)?;
+        let state =
+            compress(|gzip| postcard::to_io(machine, gzip).map(drop).map_err(io::Error::other))?;
         let state = Base64(state);
         let checkpoint = Checkpoint { inputs: self.inputs, hash: self.hash, state };
         self.segments.push_back(Segment { checkpoint: Some(checkpoint), log: Log::default() });
