@@ -314,7 +314,11 @@ impl Mirror {
         let same = self.addresses.entry(address.key()).or_default();
         match same.iter_mut().find(|(other, _)| *other == peer) {
             Some((_, old)) => *old = address,
-            None => same.push((peer, address)),
+            None => {
+                // Nearly always the only one.
+                same.reserve_exact(1);
+                same.push((peer, address));
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The gauge of what a node announces.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use prometheus_client::metrics::family::Family;
@@ -17,47 +17,47 @@ use super::agent::Announced;
 pub struct AnnouncedGauge {
     gauge: Family<Announced, Gauge>,
     node: NodeName,
-    shown: BTreeMap<ServiceKey, BTreeSet<IpAddr>>,
+    shown: BTreeSet<(ServiceKey, IpAddr)>,
 }
 
 impl AnnouncedGauge {
     /// Of what `node` announces: nothing yet.
     pub fn new(gauge: Family<Announced, Gauge>, node: NodeName) -> Self {
-        Self { gauge, node, shown: BTreeMap::new() }
+        Self { gauge, node, shown: BTreeSet::new() }
     }
 
     /// The node has this address of a Service.
     pub fn add(&mut self, service: &ServiceKey, ip: IpAddr) {
         self.gauge.get_or_create(&self.labels(service, ip)).set(1);
-        self.shown.entry(service.clone()).or_default().insert(ip);
+        self.shown.insert((service.clone(), ip));
     }
 
     /// The node has it no more.
     pub fn remove(&mut self, service: &ServiceKey, ip: IpAddr) {
         self.gauge.remove(&self.labels(service, ip));
-        if let Some(ips) = self.shown.get_mut(service) {
-            ips.remove(&ip);
-        }
+        self.shown.remove(&(service.clone(), ip));
     }
 
     /// Drops the series of every Service that is not to be kept.
     pub fn retain(&mut self, keep: impl Fn(&ServiceKey) -> bool) {
-        let (kept, gone) =
-            std::mem::take(&mut self.shown).into_iter().partition(|(key, _)| keep(key));
-        self.shown = kept;
-        let gone: BTreeMap<ServiceKey, BTreeSet<IpAddr>> = gone;
-        for (service, ips) in gone {
-            for ip in ips {
-                self.gauge.remove(&self.labels(&service, ip));
+        let Self { gauge, node, shown } = self;
+        shown.retain(|(service, ip)| {
+            let is_kept = keep(service);
+            if !is_kept {
+                gauge.remove(&labels(node, service, *ip));
             }
-        }
+            is_kept
+        });
     }
 
     /// The labels of an address of a Service on this node.
     pub fn labels(&self, service: &ServiceKey, ip: IpAddr) -> Announced {
-        let (service, node) = (service.to_string(), self.node.to_string());
-        Announced { service, node, ip: ip.to_string() }
+        labels(&self.node, service, ip)
     }
+}
+
+fn labels(node: &NodeName, service: &ServiceKey, ip: IpAddr) -> Announced {
+    Announced { service: service.to_string(), node: node.to_string(), ip: ip.to_string() }
 }
 
 #[cfg(test)]
