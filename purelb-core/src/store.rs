@@ -64,7 +64,7 @@ impl<T: Object> Store<T> {
             },
             Change::Listed(objects) => {
                 self.listed = true;
-                let sharing = objects.into_iter().map(|object| self.sharing(object));
+                let sharing = objects.into_iter().map(|object| self.sharing_texts(object));
                 let new = sharing.map(|object| (object.key(), Box::new(object))).collect();
                 let mut old = std::mem::replace(&mut self.objects, new);
                 let mut differing = Vec::new();
@@ -79,7 +79,7 @@ impl<T: Object> Store<T> {
                 differing
             }
             Change::Updated(object) => {
-                let object = self.sharing(object);
+                let object = self.sharing_texts(object);
                 let key = object.key();
                 if self.get(&key) == Some(&object) {
                     return Vec::new();
@@ -91,7 +91,7 @@ impl<T: Object> Store<T> {
     }
 
     /// `object`, with the texts of its former version.
-    fn sharing(&self, mut object: T) -> T {
+    fn sharing_texts(&self, mut object: T) -> T {
         if let Some(former) = self.get(&object.key()) {
             object.share_texts(former);
         }
