@@ -287,8 +287,15 @@ fn check_rest(world: &World) {
             .unwrap_or_default();
         // What somebody else wrote that is in no group is left alone.
         let is_in_a_group = |ip: &IpAddr| world.allocator.catalog().find(*ip).is_some();
-        let is_ours = service.is_branded() || held.iter().any(is_in_a_group);
+        let is_foreign = service.class.is_some() && !service.is_branded();
+        let is_ours = !is_foreign && (service.is_branded() || held.iter().any(is_in_a_group));
         assert!(!is_ours || held == service.ingress, "{held:?} and {service:?}");
+        if is_foreign && service.is_load_balancer {
+            // Unless somebody else had it first, it has what it shows.
+            let is_taken = |ip: &IpAddr| ledger.is_taken(*ip);
+            assert!(service.ingress.iter().all(is_taken), "{held:?} and {service:?}");
+            assert!(held.iter().all(|ip| service.ingress.contains(ip)), "{held:?} and {service:?}");
+        }
         for ip in held {
             users.entry(ip).or_default().push(service);
         }

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use purelb_core::config::Node;
-use purelb_core::host::{AddressKey, Family, LinkIndex, Ownership};
+use purelb_core::config::{LocalSpec, Node, OnStop};
+use purelb_core::host::{Address, AddressKey, Family, LinkIndex, Ownership};
 use purelb_core::lease::{LeaseContent, LeaseEvent, Version};
 use purelb_core::name::ServiceKey;
 use purelb_core::node::{Event, Verdict};
@@ -108,10 +108,18 @@ fuzz_target!(|input: (Start, Vec<Step>)| {
         assert!(wanted.iter().flatten().any(has), "{} is nobody's", address.net);
     }
     world.take_told();
+    let config = world.agent.view().config;
+    let is_kept = |spec: &LocalSpec| spec.on_stop == OnStop::Keep;
+    let keeps = config.is_some_and(|config| config.spec.as_ref().is_ok_and(is_kept));
     world.feed(Event::Stop);
     world.pass(Duration::from_secs(60));
     assert!(world.agent.is_stopped() && !world.agent.is_able());
-    assert!(world.addresses.keys().eq(&foreign), "{:?} and {foreign:?}", world.addresses);
+    // What is to be kept for the next process and has a lifetime is gone by now as well.
+    let is_left = |address: &&Address| !keeps || address.valid.is_some();
+    let left = world.addresses.values().filter(|address| !foreign.contains(&address.key()));
+    let left: Vec<_> = left.filter(is_left).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(foreign.iter().all(|key| world.addresses.contains_key(key)), "{foreign:?}");
     check_words(&mut world);
 });
 

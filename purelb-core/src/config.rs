@@ -277,7 +277,7 @@ pub enum ApiOutage {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OnStop {
-    /// Leaves them for the next process on this node, for at most half a minute.
+    /// Leaves them for the next process on this node, local ones for at most half a minute.
     Keep,
     /// Withdraws them, so that other nodes take over at once.
     #[default]

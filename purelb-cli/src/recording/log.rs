@@ -62,7 +62,7 @@ impl Write for Log {
     }
 }
 
-/// What is written into it, as gzip. The text itself is nowhere in memory as a whole.
+/// What `write` writes, as gzip. The text is nowhere in memory as a whole.
 ///
 /// # Errors
 ///

@@ -97,7 +97,7 @@ pub enum OnStop {
     /// Withdraws them, so that other nodes take over at once.
     #[default]
     Release,
-    /// Leaves them to the next process on this node, for at most half a minute.
+    /// Leaves them to the next process on this node, local ones for at most half a minute.
     Keep,
 }
 
