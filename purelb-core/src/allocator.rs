@@ -126,6 +126,8 @@ pub struct Allocator {
     sidecars: Sidecars,
     /// Services that wait for something of a group to become free.
     waiting: BTreeMap<GroupName, BTreeSet<ServiceKey>>,
+    /// Services of others that show an address which somebody else had first.
+    contenders: BTreeSet<ServiceKey>,
     /// Services to decide about before all others.
     dirty_first: BTreeSet<ServiceKey>,
     dirty_services: BTreeSet<ServiceKey>,

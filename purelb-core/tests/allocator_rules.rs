@@ -346,6 +346,30 @@ fn services_of_another_class_are_left_alone_and_what_they_show_is_taken() {
 }
 
 #[test]
+fn what_a_service_of_another_class_shows_is_its_own_once_nobody_else_has_it() {
+    let mut world = World::with([local("default", &[V4])]);
+    world.create("ours", plain);
+    world.run();
+    world
+        .create("foreign", |s| s.shows(&["192.0.2.100", "192.0.2.102"]).of_class("example.com/lb"));
+    world.create("also", |s| s.shows(&["192.0.2.100"]).of_class("example.com/lb"));
+    world.run();
+    assert_eq!(world.addresses("ours"), ["192.0.2.100"]);
+    world.delete("ours");
+    world.create("next", plain);
+    world.run();
+    assert_eq!(world.addresses("next"), ["192.0.2.101"]);
+    for (gone, next) in [("also", "192.0.2.103"), ("foreign", "192.0.2.100")] {
+        world.delete(gone);
+        world.create("last", plain);
+        world.run();
+        assert_eq!(world.addresses("last"), [next], "without {gone}");
+        world.delete("last");
+        world.run();
+    }
+}
+
+#[test]
 fn without_being_the_default_only_services_of_our_class_are_served() {
     let mut world = World::with([local("default", &[V4])]);
     world.settings.default_announcer = false;

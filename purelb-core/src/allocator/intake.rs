@@ -75,6 +75,7 @@ impl Allocator {
 
     /// Lets others have what a Service had, and tells the sidecars that it is gone.
     fn depart(&mut self, key: &ServiceKey, record: &Record, freed: Vec<Held>) {
+        self.contenders.remove(key);
         let asked = record.asked.as_ref().map(|asked| asked.ask.group.clone());
         let from = freed.iter().filter_map(|held| held.group.clone());
         let mut groups: Vec<GroupName> =
@@ -123,7 +124,7 @@ impl Allocator {
     }
 
     /// Takes in the addresses that a Service shows, as far as nobody else has them.
-    fn adopt(&mut self, key: &ServiceKey) {
+    pub(super) fn adopt(&mut self, key: &ServiceKey) {
         let Some(service) = self.services.get(key) else { return };
         let Some(record) = self.records.get_mut(key) else { return };
         let uid = &service.uid;
@@ -133,6 +134,11 @@ impl Allocator {
         record.told = service.ingress.clone();
         // Nothing among `free` has an obstacle, so all of it is granted.
         let _ = self.ledger.settle(uid, free);
+        if record.is_foreign && !taken.is_empty() {
+            self.contenders.insert(key.clone());
+        } else {
+            self.contenders.remove(key);
+        }
         if record.is_foreign {
             // What it shows is what it has: nothing is leaving.
             let freed = self.ledger.confirm(uid, &[]);
@@ -151,8 +157,13 @@ impl Allocator {
         }
     }
 
-    /// Those that wait for something of this address' group look again.
+    /// Those that wait for something of this address' group look again, after those of others that show
+    /// this very address.
     pub(super) fn wake_waiting(&mut self, held: &Held) {
+        let shows = |key: &&ServiceKey| {
+            self.services.get(key).is_some_and(|service| service.ingress.contains(&held.ip))
+        };
+        self.dirty_first.extend(self.contenders.iter().filter(shows).cloned());
         let group = match self.catalog.find(held.ip) {
             Some((group, _)) => Some(&group.name),
             None => held.group.as_ref(),

@@ -40,6 +40,9 @@ impl Allocator {
                 .is_ours(default_announcer)
                 .then(|| Remark::Foreign { addresses: service.ingress.clone() });
             self.remark(key, remark.into_iter().collect());
+            if self.contenders.contains(key) {
+                self.adopt(key);
+            }
             return;
         }
         let none = BTreeSet::new();
