@@ -517,6 +517,32 @@ mod sidecars {
     }
 
     #[test]
+    fn what_is_given_to_a_service_that_is_somebody_elses_by_then_goes_back() {
+        let mut world = world();
+        world.create("web", |s| s.of("far"));
+        assert!(world.deliver());
+        world.edit("web", |s| s.of_class("example.com/lb"));
+        assert!(world.step());
+        assert_eq!(far(&mut world).given.len(), 1);
+        world.calm();
+        assert!(far(&mut world).given.is_empty());
+        assert_eq!(world.allocator.ledger().addresses().count(), 0);
+        world.edit("web", |s| s.with(|s| s.class = None));
+        world.calm();
+        assert_eq!(world.addresses("web"), ["203.0.113.1"]);
+    }
+
+    #[test]
+    fn a_service_that_becomes_somebody_elses_gives_back_what_it_does_not_show() {
+        let mut world = world();
+        world.create("web", |s| s.of("far"));
+        world.calm();
+        world.edit("web", |s| s.of_class("example.com/lb").with(|s| s.ingress.clear()));
+        world.calm();
+        assert!(far(&mut world).given.is_empty());
+    }
+
+    #[test]
     fn a_failed_release_is_said_once_and_tried_until_it_works() {
         let mut world = world();
         world.create("web", |s| s.of("far"));

@@ -5,7 +5,7 @@ use crate::allocator::notice::{Cause, ServiceNotice};
 use crate::allocator::outbox::Departed;
 use crate::allocator::record::Record;
 use crate::allocator::{Allocator, Held, Settings};
-use crate::name::{GroupName, ServiceKey};
+use crate::name::{GroupName, ServiceKey, Uid};
 use crate::service::Service;
 
 impl Allocator {
@@ -141,9 +141,9 @@ impl Allocator {
         }
         if record.is_foreign {
             // What it shows is what it has: nothing is leaving.
-            let freed = self.ledger.confirm(uid, &[]);
-            for held in freed {
-                self.wake_waiting(&held);
+            let (uid, freed) = (uid.clone(), self.ledger.confirm(uid, &[]));
+            for held in &freed {
+                self.let_go(held, key, &uid);
             }
             return;
         }
@@ -154,6 +154,16 @@ impl Allocator {
                 let what = ServiceNotice::Collision { ip: held.ip, keeper };
                 self.out.tell_service(key, uid, what);
             }
+        }
+    }
+
+    /// Lets others have an address that a Service had, and tells its sidecar that it is gone.
+    pub(super) fn let_go(&mut self, held: &Held, key: &ServiceKey, uid: &Uid) {
+        self.wake_waiting(held);
+        if let Some(group) = &held.group
+            && self.catalog.external(group).is_some()
+        {
+            self.release_from_sidecar(group, key, uid, Some(held.ip));
         }
     }
 

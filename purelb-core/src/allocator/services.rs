@@ -190,12 +190,7 @@ impl Allocator {
         if let Some(answer) = record.answer.finished(ticket, result, version, now) {
             let freed = self.ledger.confirm(uid, &answer.ingress);
             for held in &freed {
-                self.wake_waiting(held);
-                if let Some(group) = &held.group
-                    && self.catalog.external(group).is_some()
-                {
-                    self.release_from_sidecar(group, key, uid, Some(held.ip));
-                }
+                self.let_go(held, key, uid);
             }
             self.tell_of(key, &answer, now);
         }

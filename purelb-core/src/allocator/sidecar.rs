@@ -239,6 +239,12 @@ impl Allocator {
             return;
         };
         let group = ask.group.clone();
+        if let Some(record) = self.records.get_mut(key).filter(|record| record.is_foreign) {
+            // It became somebody else's affair meanwhile.
+            record.asked = None;
+            self.release_from_sidecar(&group, key, uid, None);
+            return;
+        }
         let owner = self.ledger.owner(uid);
         let before = owner.map(|owner| owner.held().to_vec()).unwrap_or_default();
         let kept = if ask.replaces { Vec::new() } else { before.clone() };
