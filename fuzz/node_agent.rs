@@ -265,6 +265,10 @@ fn take(
         }
         Step::Slept => world.feed(Event::Slept),
         Step::Spec { is_there, config } => {
+            // Without marks, everything of a pool that is on the virtual interface counts as ours.
+            if world.drops_marks && config.has_a_card_for_virtual() {
+                return;
+            }
             let agents = if is_there { vec![config.agent()] } else { vec![] };
             world.feed(Event::Agents(Change::Listed(agents)));
         }

@@ -40,10 +40,16 @@ impl Config {
         agent
     }
 
+    pub(super) fn has_a_card_for_virtual(&self) -> bool {
+        self.virtual_interface() == "eth1"
+    }
+
+    fn virtual_interface(&self) -> &'static str {
+        ["kube-lb0", "vip0", "eth1"][usize::from(self.virtual_interface) % 3]
+    }
+
     fn spec(&self) -> LocalSpec {
         let matching = |name| LocalInterface::Matching(Pattern::exactly(name));
-        let virtual_interface =
-            ["kube-lb0", "vip0", "eth1"][usize::from(self.virtual_interface) % 3];
         let mut spec = LocalSpec {
             local_interface: match self.local_interface % 4 {
                 0 => LocalInterface::DefaultRoute,
@@ -51,7 +57,7 @@ impl Config {
                 2 => matching("eth1"),
                 _ => matching("eth7"),
             },
-            virtual_interface: virtual_interface.into(),
+            virtual_interface: self.virtual_interface().into(),
             multiple_default_routes: match self.default_routes % 3 {
                 0 => MultipleDefaultRoutes::LowestMetric,
                 1 => MultipleDefaultRoutes::SameInterface,
