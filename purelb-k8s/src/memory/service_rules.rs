@@ -121,6 +121,10 @@ fn check_load_balancer(
         }
         return;
     }
+    if is_headless(spec) {
+        let why = "may not be set to 'None' for LoadBalancer services";
+        complaints.push(Complaint::invalid("spec.clusterIPs[0]", &json!(spec.cluster_ip), why));
+    }
     let was = old.filter(|old| type_of(old) == LOAD_BALANCER);
     if was.is_some_and(|old| old.load_balancer_class != spec.load_balancer_class) {
         let value = json!(spec.load_balancer_class);
@@ -142,10 +146,12 @@ fn check_families(old: Option<&ServiceSpec>, spec: &ServiceSpec, complaints: &mu
                    families are specified";
         complaints.push(Complaint::invalid("spec.ipFamilyPolicy", &json!(policy), why));
     }
-    if let (Some(ip), Some(first)) = (&spec.cluster_ip, addresses.first())
-        && ip != first
-    {
-        let why = "first value must match `clusterIP`";
+    let why = match (spec.cluster_ip.as_deref(), addresses.first()) {
+        (None | Some(""), Some(_)) => Some("must be empty when `clusterIP` is not specified"),
+        (Some(ip), Some(first)) if ip != first => Some("first value must match `clusterIP`"),
+        (Some(_), Some(_)) | (_, None) => None,
+    };
+    if let Some(why) = why {
         complaints.push(Complaint::invalid("spec.clusterIPs", &json!(addresses), why));
     }
     if let [first, second] = families

@@ -136,7 +136,7 @@ async fn an_external_name_has_no_addresses_of_the_cluster() {
 }
 
 #[tokio::test]
-async fn a_service_without_ports_or_with_an_unknown_type_is_invalid() {
+async fn a_service_that_makes_no_sense_is_invalid() {
     let Some(cluster) = Cluster::any().await else { return };
     let services: Api<Service> = cluster.api();
     for (spec, field) in [
@@ -145,6 +145,11 @@ async fn a_service_without_ports_or_with_an_unknown_type_is_invalid() {
         (json!({"ports": [{"port": 80}, {"port": 81}]}), "spec.ports[0].name"),
         (json!({"ports": [{"port": 0}]}), "spec.ports[0].port"),
         (json!({"loadBalancerClass": "a/b", "ports": [{"port": 80}]}), "spec.loadBalancerClass"),
+        (json!({"clusterIPs": ["10.96.0.77"], "ports": [{"port": 80}]}), "spec.clusterIPs"),
+        (
+            json!({"type": "LoadBalancer", "clusterIP": "None", "ports": [{"port": 80}]}),
+            "spec.clusterIPs[0]",
+        ),
     ] {
         let wrong = service(json!({"metadata": {"name": "web"}, "spec": spec}));
         let Err(kube::Error::Api(status)) = services.create(&post(), &wrong).await else {
