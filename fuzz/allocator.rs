@@ -287,7 +287,7 @@ fn check_rest(world: &World) {
             .unwrap_or_default();
         // What somebody else wrote that is in no group is left alone.
         let is_in_a_group = |ip: &IpAddr| world.allocator.catalog().find(*ip).is_some();
-        let is_foreign = service.class.is_some() && !service.is_branded();
+        let is_foreign = service.class.is_some();
         let is_ours = !is_foreign && (service.is_branded() || held.iter().any(is_in_a_group));
         assert!(!is_ours || held == service.ingress, "{held:?} and {service:?}");
         if is_foreign && service.is_load_balancer {
