@@ -57,8 +57,8 @@ pub struct LocalSpec {
     #[serde(default)]
     pub api_outage: ApiOutage,
     /// What a stopping agent does with its addresses. `Release`: withdraws them, so that other nodes
-    /// take over at once. `Keep`: leaves them to the next process on this node, for at most half a
-    /// minute.
+    /// take over at once. `Keep`: leaves them to the next process on this node, local ones for at
+    /// most half a minute.
     #[serde(default)]
     pub on_stop: OnStop,
     /// Gratuitous ARP and unsolicited neighbour advertisements after an address was added.
